@@ -5,11 +5,12 @@
 
 A store with a tree of so many inodes, `bakery serve`, `bakery watch` and sshd, all with their defaults. Machine A and
 machine B mount it, each behind a link of its own (the shaper: RATE Mbit/s, RTT ms), and `layerfs follow --mode auto`
-runs for B with its defaults. Each round A writes KIB of new bytes that do not compress into files of the tree and pushes
-them; a reader of B looks until it sees all of them. Seconds since the start of the push: until the push returns, until
-the new head is in the store, and until B shows the bytes; the bytes that A sent and B received. One JSON line a round
-goes to standard output, and to RESULTS/visible.jsonl. Bar (exit code 1 when it is missed): a median of 5 s until the
-bytes are visible. Needs root, sshd, ssh and the release builds of layerfs, bakery and shaper."""
+runs for B with its defaults. Each round A mounts the newest revision with an empty upper, writes KIB of new bytes
+that do not compress into files of the tree and pushes them; a reader of B, which has read the old ones, looks until
+it sees all of them. Seconds since the start of the push: until the push returns, until the new head is in the store,
+and until B shows the bytes; the bytes that A sent and B received. One JSON line a round goes to standard output, and
+to RESULTS/visible.jsonl. Bar (exit code 1 when it is missed): a median of 5 s until the bytes are visible. Needs
+root, sshd, ssh and the release builds of layerfs, bakery and shaper."""
 import argparse
 import json
 import os
@@ -142,12 +143,12 @@ def measure(options, work, say):
                     file.write(known)
                 for name in ("a", "b"):
                     os.mkdir(os.path.join(work, name))
-                with Mount(options.programs, Behind(server, link_a.ports[1]), 1, os.path.join(work, "a"), system="bench") as a, \
-                        Mount(options.programs, Behind(server, link_b.ports[0]), None, os.path.join(work, "b"), system="bench") as b:
+                with Mount(options.programs, Behind(server, link_b.ports[0]), None, os.path.join(work, "b"), system="bench") as b:
                     follow = subprocess.Popen([spool.layerfs, "follow", "--mode", "auto", b.root], stdout=log, stderr=log)
                     time.sleep(5)
                     for number in range(options.rounds):
-                        say(one_round(number, options, spool, names, a, b, link_a, link_b))
+                        with Mount(options.programs, Behind(server, link_a.ports[1]), None, os.path.join(work, "a"), system="bench") as a:
+                            say(one_round(number, options, spool, names, a, b, link_a, link_b))
                         time.sleep(options.pause)
                     follow.terminate()
                     follow.wait()

@@ -101,6 +101,8 @@ pub struct LayerFs {
     tree: RwLock<Tree>,
     /// Number of lookups of each row by the kernel.
     row_lookups: RowCounts,
+    /// Directories whose listings the kernel may have stored: 1.
+    row_listings: RowCounts,
     /// Held during a switch to another revision.
     switching: Mutex<()>,
     directories: Mutex<Descriptors>,
@@ -137,6 +139,7 @@ impl LayerFs {
             settings,
             tree: RwLock::new(Tree::default()),
             row_lookups: RowCounts::new(numbers.rows_max()),
+            row_listings: RowCounts::new(numbers.rows_max()),
             switching: Mutex::new(()),
             directories: Mutex::new(Descriptors::new(directories)),
             files: (0..FILE_SHARDS)

@@ -181,6 +181,64 @@ fn s19_3_open_files_keep_their_content_and_the_kernel_forgets_only_what_differs(
     assert_eq!(text, "old");
 }
 
+/// "Readers of unchanged files ask the daemon for nothing": with Linux 6.18, not even for the attributes
+/// of a directory in which another file changed.
+#[test]
+fn s19_2_readers_of_unchanged_files_ask_for_nothing() {
+    // In chunks of its own.
+    let numbers = (0..300_000_u32).map(|number| number.wrapping_mul(2_654_435_761));
+    let content: Vec<u8> = numbers.flat_map(u32::to_le_bytes).collect();
+    let mut site = Site::with(files(&[("same", &content), ("changed", b"old")]));
+    site.publish_files(files(&[("same", &content), ("changed", b"new")]));
+    let scene = Scene::new(site);
+    scene.to(1);
+    let read = |name: &str| std::fs::read(scene.at(name)).unwrap();
+    assert_eq!(
+        (read("same"), read("changed")),
+        (content.clone(), b"old".to_vec())
+    );
+    let kinds = ["lookup", "getattr", "read", "readdir", "open"];
+    let asked = || kinds.map(|kind| requests(&scene.client, kind));
+    let name = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let version = |text: &str| -> Vec<u32> {
+        let numbers = text.split(|char: char| !char.is_ascii_digit());
+        numbers
+            .map_while(|number| number.parse().ok())
+            .take(2)
+            .collect()
+    };
+    let prunes = version(&name) >= vec![6, 18];
+    for listed in [false, true] {
+        if listed {
+            // The kernel stores the listing, and then forgets the directory with it.
+            assert_eq!(std::fs::read_dir(&scene.client.at).unwrap().count(), 2);
+        }
+        // A read of the mount marks the time of the last access as old; later ones do not.
+        assert_eq!(read("same"), content);
+        scene.to(2);
+        let before = asked();
+        assert_eq!(read("same"), content);
+        let after = asked();
+        let more: u64 = after
+            .iter()
+            .zip(before)
+            .map(|(after, before)| after - before)
+            .sum();
+        let most = u64::from(listed || !prunes);
+        assert!(
+            more <= most,
+            "{kinds:?}: {before:?}, then {after:?} ({name}, listed: {listed})"
+        );
+        assert_eq!(read("changed"), b"new");
+        assert_eq!(std::fs::read_dir(&scene.client.at).unwrap().count(), 2);
+        scene.to(1);
+        assert_eq!(read("changed"), b"old");
+    }
+}
+
 /// Number of requests of a kind.
 fn requests(client: &Client, kind: &str) -> u64 {
     let status = client.whole_status();

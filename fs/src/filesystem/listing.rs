@@ -4,6 +4,7 @@
 //! skipped.
 
 use std::os::fd::AsFd as _;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
 use layerfmt::{DirentTarget, Ino, ROOT};
@@ -65,6 +66,10 @@ impl LayerFs {
         let mut from = Cookie::decode(cookie);
         if cookie == 0 {
             from.mark = self.begin_listing(id);
+            let row = self.numbers.row_of(id);
+            if let Some(listed) = row.and_then(|row| self.row_listings.get(row)) {
+                listed.store(1, Ordering::Relaxed);
+            }
         }
         for (name, ino, place) in [
             (&b"."[..], id, AFTER_DOT),
@@ -93,6 +98,18 @@ impl LayerFs {
             return Ok(());
         }
         self.list_merged(id, from, plus, sink)
+    }
+
+    /// The kernel is about to forget the listing of directory `id`; false if it has stored none.
+    pub fn forget_listing(&self, id: NodeId) -> bool {
+        let Some(row) = self.numbers.row_of(id) else {
+            return true;
+        };
+        let listed = self.row_listings.is_known(row);
+        if listed && let Some(listed) = self.row_listings.get(row) {
+            listed.store(0, Ordering::Relaxed);
+        }
+        listed
     }
 
     /// Begins a listing of `id` and returns its mark. The upper's access time changes according to

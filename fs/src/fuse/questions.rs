@@ -80,8 +80,8 @@ impl Adapter {
         let Ok(request) = serde_json::from_slice::<SwitchRequest>(value) else {
             return reply.error(Errno::EINVAL);
         };
-        let pages = Arc::clone(&self.pages);
-        match switch.begin(request, Arc::new(move |stale| pages.forget(stale))) {
+        let (pages, fs) = (Arc::clone(&self.pages), Arc::clone(&self.fs));
+        match switch.begin(request, Arc::new(move |stale| pages.forget(&fs, stale))) {
             true => reply.ok(),
             false => reply.error(Errno::EBUSY),
         }

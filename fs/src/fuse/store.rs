@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -30,23 +31,52 @@ pub(crate) struct PageStore {
     notifier: OnceLock<Notifier>,
     /// The connection to the kernel.
     device: OnceLock<OwnedFd>,
+    /// The kernel does not know FUSE_NOTIFY_PRUNE.
+    cannot_prune: AtomicBool,
 }
 
 /// FUSE_NOTIFY_INVAL_ENTRY.
 const INVAL_ENTRY: u32 = 3;
+/// FUSE_NOTIFY_PRUNE (Linux 6.18).
+const PRUNE: u32 = 9;
 /// Length of the head of a message to the kernel (`fuse_out_header`), and of what follows it here
-/// (`fuse_notify_inval_entry_out`), bytes.
+/// (`fuse_notify_inval_entry_out`, `fuse_notify_prune_out`), bytes.
 const HEADS_LEN: usize = 16 + 16;
+/// Objects in one message.
+const PRUNED_AT_ONCE: usize = 512;
+
+/// A message to the kernel with this code, up to what follows `fuse_out_header`.
+fn message(code: u32, len: usize) -> Result<Vec<u8>, Errno> {
+    let mut message = Vec::with_capacity(len);
+    let len = u32::try_from(len).map_err(|_| Errno::NAMETOOLONG)?;
+    message.extend_from_slice(&len.to_ne_bytes());
+    message.extend_from_slice(&code.to_ne_bytes());
+    message.extend_from_slice(&0_u64.to_ne_bytes());
+    Ok(message)
+}
+
+/// Makes the kernel forget the names of objects that nobody uses. Unlike [`forget_name`] it leaves the
+/// attributes of their directories valid. EINVAL: it cannot do that.
+fn forget_unused(device: &OwnedFd, objects: &[NodeId]) -> Result<(), Errno> {
+    for objects in objects.chunks(PRUNED_AT_ONCE) {
+        let mut message = message(PRUNE, HEADS_LEN + size_of_val(objects))?;
+        let count = u32::try_from(objects.len()).map_err(|_| Errno::INVAL)?;
+        message.extend_from_slice(&count.to_ne_bytes());
+        message.extend_from_slice(&0_u32.to_ne_bytes());
+        message.extend_from_slice(&0_u64.to_ne_bytes());
+        for object in objects {
+            message.extend_from_slice(&object.to_ne_bytes());
+        }
+        rustix::io::write(device, &message)?;
+    }
+    Ok(())
+}
 
 /// Makes the kernel forget name `name` of directory `dir`. ENOENT: it does not know that name, which
 /// [`Notifier::inval_entry`] does not tell.
 fn forget_name(device: &OwnedFd, dir: NodeId, name: &[u8]) -> Result<(), Errno> {
     let name_len = u32::try_from(name.len()).map_err(|_| Errno::NAMETOOLONG)?;
-    let mut message = Vec::with_capacity(HEADS_LEN + name.len() + 1);
-    let len = u32::try_from(HEADS_LEN + name.len() + 1).map_err(|_| Errno::NAMETOOLONG)?;
-    message.extend_from_slice(&len.to_ne_bytes());
-    message.extend_from_slice(&INVAL_ENTRY.to_ne_bytes());
-    message.extend_from_slice(&0_u64.to_ne_bytes());
+    let mut message = message(INVAL_ENTRY, HEADS_LEN + name.len() + 1)?;
     message.extend_from_slice(&dir.to_ne_bytes());
     message.extend_from_slice(&name_len.to_ne_bytes());
     message.extend_from_slice(&0_u32.to_ne_bytes());
@@ -63,6 +93,7 @@ impl PageStore {
             requests,
             notifier: OnceLock::new(),
             device: OnceLock::new(),
+            cannot_prune: AtomicBool::new(false),
         }
     }
 
@@ -85,11 +116,18 @@ impl PageStore {
 
     /// Makes the kernel forget what another revision changed. May wait for requests that the kernel
     /// has sent: the caller holds no lock.
-    pub(super) fn forget(&self, stale: &Stale) {
+    pub(super) fn forget(&self, fs: &LayerFs, stale: &Stale) {
         let Some((notifier, device)) = self.notifier.get().zip(self.device.get()) else {
             return;
         };
         let mut failed = None;
+        // Objects in use keep their names here, and lose them below.
+        if !self.cannot_prune.load(Ordering::Relaxed)
+            && let Err(errno) = forget_unused(device, &stale.former)
+        {
+            tracing::debug!(%errno, "the kernel does not prune");
+            self.cannot_prune.store(true, Ordering::Relaxed);
+        }
         // The kernel marks attributes and listing of a directory as old when it forgets a name in it.
         // To forget the directory itself would make it ask for the ACLs too, at the next use.
         let mut marked = HashSet::new();
@@ -100,7 +138,11 @@ impl PageStore {
                 Err(errno) => failed = failed.or(Some(errno.into())),
             }
         }
-        let directories = stale.directories.iter().filter(|id| !marked.contains(id));
+        // A listing that is stored is stale although the attributes of its directory may be the same.
+        let listings = stale.listings.iter();
+        let listings = listings.filter(|id| fs.forget_listing(**id));
+        let directories = stale.directories.iter().chain(listings);
+        let directories = directories.filter(|id| !marked.contains(id));
         for id in directories.chain(&stale.pages) {
             failed = failed.or(notifier.inval_inode(INodeNo(*id), 0, 0).err());
         }

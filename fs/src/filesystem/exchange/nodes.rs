@@ -30,7 +30,7 @@ impl Edit<'_> {
     pub(super) fn exchange(&self, tree: &mut Tree) -> Result<Switched, ExchangeError> {
         let dropped: HashSet<Ino> = self.dropped.iter().copied().collect();
         let moved = self.data_elsewhere(tree, &dropped)?;
-        self.fs.lower.store(Arc::clone(self.next));
+        let before = self.fs.lower.swap(Arc::clone(self.next));
         tree.moved_are_known = false;
         let mut stale = Stale::default();
         for (id, row) in moved {
@@ -48,7 +48,7 @@ impl Edit<'_> {
         merged.add(tree, &touched);
         self.count(tree, &merged);
         let kept = self.orphan(tree, &mut stale);
-        self.forget(tree, &touched, &merged, &mut stale);
+        self.forget(tree, &before, &touched, &merged, &mut stale);
         Ok(Switched { stale, kept })
     }
 
@@ -209,11 +209,30 @@ impl Edit<'_> {
         kept
     }
 
+    /// The directories in which subdirectories come or go.
+    fn with_other_directories(&self, before: &Lower) -> HashSet<Ino> {
+        let is_dir = |index: &Index, row: Option<Ino>| {
+            let inode = row.and_then(|row| index.inode(row));
+            inode.is_some_and(|inode| inode.is_dir())
+        };
+        let changes = self.changes.iter().filter(|change| {
+            is_dir(&before.index, change.before) || is_dir(&self.next.index, change.after)
+        });
+        changes.map(|change| change.dir).collect()
+    }
+
     fn is_known(&self, tree: &Tree, id: NodeId) -> bool {
         id == ROOT_ID || self.fs.is_known(tree, id)
     }
 
-    fn forget(&self, tree: &Tree, touched: &HashSet<Ino>, merged: &Merged, stale: &mut Stale) {
+    fn forget(
+        &self,
+        tree: &Tree,
+        before: &Lower,
+        touched: &HashSet<Ino>,
+        merged: &Merged,
+        stale: &mut Stale,
+    ) {
         let known = |row: Ino| {
             let all = merged.directories(row);
             all.filter(|id| self.is_known(tree, *id))
@@ -226,9 +245,19 @@ impl Edit<'_> {
             for id in known(change.dir).filter(|id| !hides(id)) {
                 stale.names.push((id, Arc::from(&*change.name)));
             }
+            let former = change
+                .before
+                .filter(|row| self.fs.row_lookups.is_known(*row));
+            stale.former.extend(former.map(lower_id));
         }
+        let counted = self.with_other_directories(before);
         for row in touched {
-            stale.directories.extend(known(*row));
+            let size = |index: &Index| index.inode(*row).map(|inode| inode.size);
+            let differs = counted.contains(row) || size(&before.index) != size(&self.next.index);
+            match differs {
+                true => stale.directories.extend(known(*row)),
+                false => stale.listings.extend(known(*row)),
+            }
         }
         for restyled in self.restyled {
             let forgotten = match restyled.beyond_time {
@@ -237,8 +266,10 @@ impl Edit<'_> {
             };
             forgotten.extend(known(restyled.dir));
         }
-        stale.directories.sort_unstable();
-        stale.directories.dedup();
+        for list in [&mut stale.directories, &mut stale.former] {
+            list.sort_unstable();
+            list.dedup();
+        }
     }
 }
 
