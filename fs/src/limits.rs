@@ -70,3 +70,17 @@ pub(crate) const STATUS_LEN_MAX: usize = 65536;
 
 /// Greatest depth of a leftover tree that is removed; a deeper one is not ours.
 pub(crate) const LEFTOVER_DEPTH_MAX: u32 = 64;
+
+/// Most bytes of decoded chunks beyond the chunk cache, in reclaimable memory: more than the large
+/// programs of a workstation have.
+pub(crate) const SURPLUS_LEN_MAX: u64 = 1 << 30;
+
+/// They take at most this part of the machine's memory.
+pub(crate) const SURPLUS_SHARE: u64 = 8;
+
+/// Longest look for the next request after an answer: longer than a program needs between two calls,
+/// shorter than the wake-up of a thread on another processor.
+pub(crate) const LINGER_TIME: Duration = Duration::from_micros(30);
+
+/// Most answers without a look after a vain one: the looks then cost 30 ns for each answer.
+pub(crate) const LOOKS_SKIPPED_MAX: u32 = 1023;

@@ -5,12 +5,13 @@
 
 pub mod chunks;
 mod decoded;
+pub(crate) mod surplus;
 
 use std::sync::{Arc, OnceLock};
 
 use layerfmt::{Index, Ino};
 
-use self::chunks::ChunkCache;
+use self::chunks::{ChunkCache, Early};
 use crate::chunks::ChunkSource;
 use crate::control::{Control, Local};
 use crate::error::{Error, Result};
@@ -68,6 +69,11 @@ pub(crate) struct NextLower {
     pub(crate) parts: LowerParts,
 }
 
+/// The end of a read of `len` bytes at `offset` of a file of `size` bytes.
+fn end_of(offset: u64, len: usize, size: u64) -> u64 {
+    offset.saturating_add(len as u64).min(size)
+}
+
 /// The flattened stack of a mount.
 #[derive(Debug)]
 pub struct Lower {
@@ -116,6 +122,16 @@ impl Lower {
     #[must_use]
     pub(crate) fn with_trace(self, trace: Option<Arc<TraceRecorder>>) -> Lower {
         Lower { trace, ..self }
+    }
+
+    /// The same stack, with at most `len` more bytes of decoded chunks in memory that the kernel may
+    /// take back.
+    #[must_use]
+    pub fn with_surplus(self, len: u64) -> Lower {
+        Lower {
+            chunks: self.chunks.with_surplus(len),
+            ..self
+        }
     }
 
     /// The same stack, with this control side.
@@ -195,12 +211,31 @@ impl Lower {
         size: u64,
         out: &mut Vec<u8>,
     ) -> std::result::Result<(), Unread> {
+        self.read_early(row, offset, len, size, out, None)
+    }
+
+    /// Reads like [`Lower::read`]; may give all bytes to `early` first, and return later.
+    ///
+    /// # Errors
+    /// Those of [`Lower::read`]. `early` may have been called before one.
+    pub fn read_early(
+        &self,
+        row: Ino,
+        offset: u64,
+        len: usize,
+        size: u64,
+        out: &mut Vec<u8>,
+        mut early: Option<Early<'_>>,
+    ) -> std::result::Result<(), Unread> {
         // All or nothing: a chunk decoded for a read that then waits may be evicted meanwhile.
         if self.chunks.is_slow() && !self.is_local(row, offset, len, size) {
             return Err(Unread::Far(self.far(row, offset, len, size)));
         }
-        let copy =
-            |id, inside, place: &mut [u8]| self.chunks.copy(id, inside, place).map(|()| true);
+        let wanted = end_of(offset, len, size).saturating_sub(offset);
+        let copy = |id, inside, place: &mut [u8]| {
+            let early = early.take().filter(|_| place.len() as u64 == wanted);
+            self.chunks.copy(id, inside, place, early).map(|()| true)
+        };
         self.copy(row, offset, len, size, out, copy).map(drop)
     }
 
@@ -254,7 +289,7 @@ impl Lower {
         len: usize,
         size: u64,
     ) -> impl Iterator<Item = (u32, usize)> {
-        let end = offset.saturating_add(len as u64).min(size);
+        let end = end_of(offset, len, size);
         let extents = self.index.extents(row, offset.min(end)..end);
         extents.map(move |extent| {
             let len = end.saturating_sub(extent.file_offset);
@@ -275,9 +310,9 @@ impl Lower {
         len: usize,
         size: u64,
         out: &mut Vec<u8>,
-        copy: impl Fn(u32, usize, &mut [u8]) -> std::result::Result<bool, Unread>,
+        mut copy: impl FnMut(u32, usize, &mut [u8]) -> std::result::Result<bool, Unread>,
     ) -> std::result::Result<bool, Unread> {
-        let end = offset.saturating_add(len as u64).min(size);
+        let end = end_of(offset, len, size);
         let Some(len) = end.checked_sub(offset).filter(|len| *len > 0) else {
             out.clear();
             return Ok(true);

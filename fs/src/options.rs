@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::mount::MountFlags;
 
 /// Default cache of decoded chunks, bytes.
-const CACHE_LEN_DEFAULT: u64 = 64 << 20;
+pub(crate) const CACHE_LEN_DEFAULT: u64 = 64 << 20;
 /// Default time to wait for another mount to release the work directory.
 const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -33,8 +33,8 @@ pub(crate) struct MountOptions {
     pub passthrough: bool,
     /// Do not force data to the disk at copy-up.
     pub volatile: bool,
-    /// Bytes of decoded chunks to keep.
-    pub cache_len: u64,
+    /// Bytes of decoded chunks to keep; `None`: the default, and more in reclaimable memory.
+    pub cache_len: Option<u64>,
     /// Threads that answer requests; `None`: one per processor, 2 to 16.
     pub threads: Option<usize>,
     /// Time to wait for the work directory.
@@ -62,7 +62,7 @@ impl Default for MountOptions {
             flags: MountFlags::empty(),
             passthrough: false,
             volatile: false,
-            cache_len: CACHE_LEN_DEFAULT,
+            cache_len: None,
             threads: None,
             wait: WAIT_DEFAULT,
             root_duty: false,
@@ -179,7 +179,8 @@ impl MountOptions {
             "overlay-lower" => self.overlay_lower = true,
             "remount" => self.remount = true,
             "chunk-cache" => {
-                self.cache_len = parse_len(text()?).ok_or_else(|| wrong("wants a size: 64M"))?;
+                let len = parse_len(text()?).ok_or_else(|| wrong("wants a size: 64M"))?;
+                self.cache_len = Some(len);
             }
             "threads" => {
                 let count = text()?
@@ -423,7 +424,8 @@ mod tests {
 
     #[test]
     fn sizes() {
-        assert_eq!(parse("chunk-cache=64M").unwrap().cache_len, 64 << 20);
+        assert_eq!(parse("chunk-cache=64M").unwrap().cache_len, Some(64 << 20));
+        assert_eq!(parse("").unwrap().cache_len, None);
         assert!(parse("chunk-cache=lots").is_err());
     }
 }

@@ -13,7 +13,7 @@ use crate::layout::superblock::{Section, SectionId};
 use crate::sys::buffer_for;
 use crate::x86;
 
-pub use start::decode_chunk_start;
+pub use start::{decode_chunk_early, decode_chunk_start, decode_verified_chunk_early};
 
 /// Compression effort. It is explicit, because zstd's own tables change the strategy with the length of the
 /// input.

@@ -63,7 +63,8 @@ pub mod writer;
 pub mod x86;
 
 pub use codec::{
-    decode_chunk, decode_chunk_into, decode_chunk_start, decode_verified_chunk, forget_decoders,
+    decode_chunk, decode_chunk_early, decode_chunk_into, decode_chunk_start, decode_verified_chunk,
+    decode_verified_chunk_early, forget_decoders,
 };
 pub use digest::Digest;
 pub use error::{ErrorKind, FormatError};

@@ -74,6 +74,16 @@ fn s2_2_a_listing_of_many_names_while_they_change() {
 
 #[test]
 fn single_pages_are_right_also_when_the_chunk_cache_is_full() {
+    single_pages("chunk-cache=600K");
+}
+
+#[test]
+fn single_pages_are_right_when_they_are_returned_before_the_rest_is_decoded() {
+    single_pages("");
+    single_pages("threads=8");
+}
+
+fn single_pages(options: &str) {
     const PAGE: usize = 4096;
     // A program, so that the call filter is in it, and text.
     let mut plain = fs::read(program("layerfs")).unwrap();
@@ -82,7 +92,7 @@ fn single_pages_are_right_also_when_the_chunk_cache_is_full() {
     let content = &plain;
     let f = Fixture::with(
         |lower| fs::write(lower.join("f"), content).unwrap(),
-        "chunk-cache=600K",
+        options,
     );
     // Every read reaches the daemon.
     let file = OpenOptions::new()

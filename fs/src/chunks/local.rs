@@ -53,6 +53,20 @@ impl ChunkSource for LayerSet {
         })
     }
 
+    fn read_decoded_early(
+        &self,
+        index: &Index,
+        _id: u32,
+        chunk: &Chunk,
+        wanted: usize,
+        out: &mut Vec<u8>,
+        early: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), SourceError> {
+        with_stored(self, index, chunk, |stored| {
+            layerfmt::decode_chunk_early(chunk, stored, wanted, out, early)
+        })
+    }
+
     fn read_decoded_into(
         &self,
         index: &Index,

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use layerfmt::layout::superblock::SUPERBLOCK_LEN;
 use layerfmt::update::{MadeChunk, UpdateHead};
-use layerfmt::{Chunk, ChunkFile, Digest, Index};
+use layerfmt::{Chunk, ChunkFile, Digest, FormatError, Index};
 
 use super::bring::Bringer;
 use super::landing::{Landed, Landings, Suspicion};
@@ -266,6 +266,42 @@ impl RemoteSource {
         Err(SourceError::Far)
     }
 
+    /// Returns the bytes of `chunk` in `out`: decoded ones (then true), or what `decode` makes of the
+    /// stored ones.
+    fn decode(
+        &self,
+        chunk: &Chunk,
+        out: &mut Vec<u8>,
+        decode: impl FnOnce(&[u8], &mut Vec<u8>) -> Result<(), FormatError>,
+    ) -> Result<bool, SourceError> {
+        let bringer = &self.bringer;
+        let range = chunk_range(&bringer.objects, chunk).ok_or(SourceError::NotBorrowed)?;
+        if let Some(Landed::Decoded(bytes)) = bringer.landings.get(&range.digest) {
+            out.clear();
+            out.extend_from_slice(&bytes);
+            return Ok(true);
+        }
+        if let Some(raw) = self.caches.raw(&range.digest) {
+            Counters::add(&self.counters.cache_hits, 1);
+            out.clear();
+            out.extend_from_slice(&raw);
+            return Ok(true);
+        }
+        let stored = self.stored(&range)?;
+        match decode(&stored, out) {
+            Ok(()) => Ok(false),
+            Err(_) if range.object.optional => {
+                let broken = Suspicion::Broken;
+                bringer.landings.suspect(&range.digest, broken);
+                Err(SourceError::Far)
+            }
+            Err(error) => Err(SourceError::Unreadable {
+                layer: range.object.path.clone(),
+                source: error.into(),
+            }),
+        }
+    }
+
     /// True if the stream of an update pack still brings chunks.
     pub(crate) fn is_updating(&self) -> bool {
         let update = self.bringer.update.as_ref();
@@ -292,32 +328,28 @@ impl ChunkSource for RemoteSource {
         _wanted: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError> {
-        let bringer = &self.bringer;
-        let range = chunk_range(&bringer.objects, chunk).ok_or(SourceError::NotBorrowed)?;
-        if let Some(Landed::Decoded(bytes)) = bringer.landings.get(&range.digest) {
-            out.clear();
-            out.extend_from_slice(&bytes);
-            return Ok(());
+        self.decode(chunk, out, |stored, out| {
+            layerfmt::decode_verified_chunk(chunk, stored, out)
+        })
+        .map(drop)
+    }
+
+    fn read_decoded_early(
+        &self,
+        _index: &Index,
+        _id: u32,
+        chunk: &Chunk,
+        wanted: usize,
+        out: &mut Vec<u8>,
+        early: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), SourceError> {
+        let was_decoded = self.decode(chunk, out, |stored, out| {
+            layerfmt::decode_verified_chunk_early(chunk, stored, wanted, out, early)
+        })?;
+        if was_decoded {
+            early(out);
         }
-        if let Some(raw) = self.caches.raw(&range.digest) {
-            Counters::add(&self.counters.cache_hits, 1);
-            out.clear();
-            out.extend_from_slice(&raw);
-            return Ok(());
-        }
-        let stored = self.stored(&range)?;
-        match layerfmt::decode_verified_chunk(chunk, &stored, out) {
-            Ok(()) => Ok(()),
-            Err(_) if range.object.optional => {
-                let broken = Suspicion::Broken;
-                bringer.landings.suspect(&range.digest, broken);
-                Err(SourceError::Far)
-            }
-            Err(error) => Err(SourceError::Unreadable {
-                layer: range.object.path.clone(),
-                source: error.into(),
-            }),
-        }
+        Ok(())
     }
 
     fn bring(&self, chunks: &[(u32, Chunk)], then: Then) -> Box<dyn Pending> {

@@ -67,6 +67,26 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError>;
 
+    /// All of a chunk as [`ChunkSource::read_decoded`] gives it; calls `early` once, with at least its
+    /// first `wanted` bytes, possibly before the rest is decoded.
+    ///
+    /// # Errors
+    /// The errors of [`ChunkSource::read_decoded`]. `early` may have been called before one.
+    fn read_decoded_early(
+        &self,
+        index: &Index,
+        id: u32,
+        chunk: &Chunk,
+        wanted: usize,
+        out: &mut Vec<u8>,
+        early: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), SourceError> {
+        let _ = wanted;
+        self.read_decoded(index, id, chunk, chunk.raw_len as usize, out)?;
+        early(out);
+        Ok(())
+    }
+
     /// All of a chunk as [`ChunkSource::read_decoded`] gives it, into `place`, which has the chunk's decoded length.
     ///
     /// # Errors

@@ -16,10 +16,10 @@ use crate::filesystem::{LayerFs, Settings};
 use crate::fuse::Adapter;
 use crate::fuse::limit;
 use crate::fuse::session::{self, MountPlace};
-use crate::lower::Lower;
+use crate::lower::{Lower, surplus};
 use crate::mount_table;
 use crate::net::address::Address;
-use crate::options::MountOptions;
+use crate::options::{CACHE_LEN_DEFAULT, MountOptions};
 use crate::stack::Stack;
 use crate::status::Fixed;
 use crate::sys;
@@ -33,8 +33,8 @@ pub struct MountArgs {
     #[arg(value_name = "[SOURCE] MOUNTPOINT", required = true, num_args = 1..=2)]
     pub places: Vec<String>,
     /// Mount options, separated by commas: lowerdir=, upperdir=, workdir=, fsname=, ro,
-    /// passthrough, volatile, chunk-cache=64M, threads=N (default: one per processor, 2 to 16),
-    /// wait=10, log=FILE, nosuid, nodev, …
+    /// passthrough, volatile, chunk-cache=SIZE (default: 64M, and more while memory is free),
+    /// threads=N (default: one per processor, 2 to 16), wait=10, log=FILE, nosuid, nodev, …
     #[arg(short = 'o', long = "options", value_name = "OPTIONS")]
     pub options: Vec<String>,
     /// The network side.
@@ -248,16 +248,7 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
     }
     rustix::process::umask(rustix::fs::Mode::empty());
     let is_writable = upper.is_some();
-    let digest = stack.digest();
-    let lower = Lower::new(
-        Arc::clone(&stack.index),
-        Arc::clone(&stack.source),
-        &digest.0,
-        options.cache_len,
-    )
-    .with_layers(names_of(&stack))
-    .with_trace(stack.trace.clone())
-    .with_control(Arc::clone(&stack.control));
+    let lower = lower_of(&stack, options);
     let settings = Settings {
         volatile: options.volatile,
         descriptors_max,
@@ -303,6 +294,21 @@ fn serve(request: &MountRequest, supervised: bool) -> anyhow::Result<()> {
         .serve()
         .inspect_err(|error| tracing::error!(%error, "the mount has ended"))
         .context("the connection to the kernel broke")
+}
+
+/// The stack, with the memory for decoded chunks that `options` name.
+fn lower_of(stack: &Stack, options: &MountOptions) -> Lower {
+    let index = Arc::clone(&stack.index);
+    let source = Arc::clone(&stack.source);
+    let (cache_len, surplus_len) = match options.cache_len {
+        Some(len) => (len, 0),
+        None => (CACHE_LEN_DEFAULT, surplus::affordable_len()),
+    };
+    Lower::new(index, source, &stack.digest().0, cache_len)
+        .with_surplus(surplus_len)
+        .with_layers(names_of(stack))
+        .with_trace(stack.trace.clone())
+        .with_control(Arc::clone(&stack.control))
 }
 
 /// The work that places the values of this machine in the mounted tree.

@@ -12,6 +12,7 @@ use super::far::Stop;
 use super::reply::{Caller, NodeId, REGULAR};
 use crate::error::Result;
 use crate::lower::Lower;
+use crate::lower::chunks::Early;
 use crate::sys::object::At;
 use crate::sys::{self, Errno};
 
@@ -36,9 +37,24 @@ impl LayerFs {
         len: usize,
         out: &mut Vec<u8>,
     ) -> std::result::Result<(), Stop> {
+        self.read_early(id, offset, len, out, None)
+    }
+
+    /// Reads like [`LayerFs::read`]; may give all bytes to `early` first, and return later.
+    ///
+    /// # Errors
+    /// Those of [`LayerFs::read`]. `early` may have been called before one.
+    pub(crate) fn read_early(
+        &self,
+        id: NodeId,
+        offset: u64,
+        len: usize,
+        out: &mut Vec<u8>,
+        early: Option<Early<'_>>,
+    ) -> std::result::Result<(), Stop> {
         let lower = self.lower();
         match self.bytes_in(&lower, id)? {
-            Bytes::Lower { row, size } => Ok(lower.read(row, offset, len, size, out)?),
+            Bytes::Lower { row, size } => Ok(lower.read_early(row, offset, len, size, out, early)?),
             Bytes::Upper(file) => Ok(read_upper(&file, offset, len, out)?),
         }
     }

@@ -1,5 +1,6 @@
 //! The state of the adapter, the guard of requests, and the answers that several requests share.
 
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,20 +9,21 @@ use std::time::{Duration, Instant};
 
 use fuser::{
     Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, OpenAccMode,
-    OpenFlags, ReplyCreate, ReplyData, ReplyOpen, Request,
+    OpenFlags, ReplyCreate, ReplyOpen, Request,
 };
 
-use super::answers::{self, ReplyResult, RequestContext};
+use super::answers::{ReplyResult, RequestContext};
 use super::convert;
 use super::handles::Searches;
-use super::parked::{About, Call, Lot};
+use super::linger::Linger;
+use super::parked::{About, Lot};
 use super::passthrough::{CACHED, OpenTable, PASSED};
 use super::root_stat::RootStat;
 use super::store::PageStore;
 use crate::buffers::BufferPool;
 use crate::error::{Error, Result};
 use crate::filesystem::reply::{Attr, Caller, Changes, NodeId};
-use crate::filesystem::{Far, LayerFs, Make, Protection, Stop};
+use crate::filesystem::{LayerFs, Make, Protection, Stop};
 use crate::metrics::{Operation, Requests};
 use crate::options::MountOptions;
 use crate::revisions::Revisions;
@@ -62,6 +64,7 @@ pub(crate) struct Adapter {
     pub(super) switch: Option<Arc<Switch>>,
     /// For the root of a machine.
     root_stat: Option<RootStat>,
+    linger: Linger,
 }
 
 impl std::fmt::Debug for Adapter {
@@ -96,6 +99,7 @@ impl Adapter {
             idmapped: false,
             switch: None,
             root_stat: None,
+            linger: Linger::new(std::thread::available_parallelism().map_or(1, NonZero::get)),
         }
     }
 
@@ -146,13 +150,17 @@ impl Adapter {
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
             self.log_fault(operation);
         }
-        self.requests.add(operation, began.elapsed());
+        let took = began.elapsed();
+        self.requests.add(operation, took);
         if let Some(root_stat) = &self.root_stat {
             root_stat.answered(operation);
         }
+        if let Some(device) = self.pages.device() {
+            self.linger.after_answer(took, device);
+        }
     }
 
-    fn log_fault(&self, operation: Operation) {
+    pub(super) fn log_fault(&self, operation: Operation) {
         self.requests.panics.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
             ?operation,
@@ -255,78 +263,6 @@ impl Adapter {
         if handle == PASSED && mode == OpenAccMode::O_RDWR {
             self.pages.forget_attributes(id);
         }
-    }
-
-    /// Answers READ; a read that may have to fetch or decode data runs on another thread.
-    pub(super) fn read_file(&self, about: About, offset: u64, size: u32, reply: ReplyData) {
-        let (id, size) = (about.node, size as usize);
-        let Some(lot) = &self.lot else {
-            return self.guard(Operation::Read, || {
-                self.buffers.with(|data| {
-                    let done = self.fs.read(id, offset, size, data);
-                    let asked = self.asked(Operation::Read, id);
-                    answers::data(reply, asked.known(done.map_err(Stop::failed)), data);
-                });
-            });
-        };
-        let mut reply = Some(reply);
-        let answered = catch_unwind(AssertUnwindSafe(|| {
-            self.buffers.with(|data| {
-                let done = match self.fs.read_if_decoded(id, offset, size, data) {
-                    Ok(false) => return None,
-                    done => done.map(drop),
-                };
-                let done = self.asked(Operation::Read, id).known(done);
-                reply
-                    .take()
-                    .into_iter()
-                    .for_each(|reply| answers::data(reply, done, data));
-                Some(())
-            })
-        }));
-        let about = About {
-            is_counted_later: true,
-            ..about
-        };
-        match (answered, reply) {
-            (Ok(None), Some(reply)) => {
-                let call = self.read_call(id, offset, size, reply);
-                match self.fs.far_chunks(id, offset, size) {
-                    Some(far) => lot.park(about, call, Far::Chunks(far)),
-                    None => lot.run(about, call),
-                }
-            }
-            (Ok(_), _) => self.requests.add(Operation::Read, about.since.elapsed()),
-            (Err(_), _) => self.log_fault(Operation::Read),
-        }
-    }
-
-    fn read_call(&self, id: NodeId, offset: u64, size: usize, reply: ReplyData) -> Call {
-        let buffers = Arc::clone(&self.buffers);
-        let mut reply = Some(reply);
-        Box::new(move |fs, turn| {
-            buffers.with(|data| {
-                let done = match turn.refused {
-                    Some(error) => Err(error),
-                    None => match fs.read(id, offset, size, data) {
-                        Ok(()) => Ok(()),
-                        Err(Stop::Far(far)) => return Some(far),
-                        Err(Stop::Failed(error)) => Err(error),
-                    },
-                };
-                let asked = RequestContext {
-                    fs,
-                    operation: Operation::Read,
-                    node: id,
-                };
-                let done = asked.known(done);
-                reply
-                    .take()
-                    .into_iter()
-                    .for_each(|reply| answers::data(reply, done, data));
-                None
-            })
-        })
     }
 
     /// Answers a CREATE request.

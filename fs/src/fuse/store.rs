@@ -106,6 +106,11 @@ impl PageStore {
         }
     }
 
+    /// The connection to the kernel.
+    pub(super) fn device(&self) -> Option<&OwnedFd> {
+        self.device.get()
+    }
+
     /// Makes the kernel read the attributes of `id` again: they changed without the kernel.
     pub(super) fn forget_attributes(&self, id: NodeId) {
         if let Some(notifier) = self.notifier.get() {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use layerfmt::{Chunk, ChunkFile, Index};
-use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::sync::{Cache, DefaultLifecycle, GuardResult};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::decoded::Decoded;
+use super::surplus::Surplus;
 use super::{FarChunks, Unread};
 use crate::buffers::BufferPool;
 use crate::chunks::{ChunkSource, Pending, SourceError, Unavailable};
@@ -35,6 +36,9 @@ impl Weighter<u32, Arc<Decoded>> for ByLength {
 /// Called once, on any thread, when all chunks are local or one is unavailable. It must not wait.
 pub type Brought = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
+/// Called at most once, with all bytes of a read, when these are there and more remains to be decoded.
+pub type Early<'e> = &'e mut dyn FnMut(&[u8]);
+
 /// Counters of the chunk cache, for the status.
 #[derive(Debug, Default)]
 pub struct ChunkCounters {
@@ -54,6 +58,8 @@ pub struct ChunkCache {
     source: Arc<dyn ChunkSource>,
     buffers: Arc<BufferPool>,
     decoded: Cache<u32, Arc<Decoded>, ByLength>,
+    /// Chunks for which `decoded` has no room.
+    surplus: Surplus,
     /// The counters so far.
     pub counters: Arc<ChunkCounters>,
 }
@@ -96,7 +102,17 @@ impl ChunkCache {
             source,
             buffers: Arc::default(),
             decoded: one_shard(items, capacity),
+            surplus: Surplus::new(0),
             counters: Arc::default(),
+        }
+    }
+
+    /// The same, with at most `len` more bytes in memory that the kernel may take back.
+    #[must_use]
+    pub(crate) fn with_surplus(self, len: u64) -> ChunkCache {
+        ChunkCache {
+            surplus: Surplus::new(len),
+            ..self
         }
     }
 
@@ -105,6 +121,7 @@ impl ChunkCache {
         let next = ChunkCache::new(index, source, self.decoded.capacity());
         ChunkCache {
             serial: self.serial.wrapping_add(1),
+            surplus: Surplus::new(self.surplus.capacity()),
             buffers: Arc::clone(&self.buffers),
             counters: Arc::clone(&self.counters),
             ..next
@@ -113,11 +130,19 @@ impl ChunkCache {
 
     /// Copies `place.len()` bytes from `inside` chunk `id`. A request for the whole chunk bypasses
     /// the cache: data that is read once from end to end must not evict data that is read again.
-    /// While the cache is full, a chunk is decoded only as far as necessary.
+    /// While the cache and its surplus are full, a chunk is decoded only as far as necessary. Else a
+    /// reader of a few bytes may get them by `early`, before the rest of the chunk is decoded.
     ///
     /// # Errors
-    /// The chunk must be fetched first; or EIO with its layer, number and offset.
-    pub fn copy(&self, id: u32, inside: usize, place: &mut [u8]) -> Result<(), Unread> {
+    /// The chunk must be fetched first; or EIO with its layer, number and offset. `early` may have
+    /// been called before one.
+    pub fn copy(
+        &self,
+        id: u32,
+        inside: usize,
+        place: &mut [u8],
+        early: Option<Early<'_>>,
+    ) -> Result<(), Unread> {
         if self.copy_decoded(id, inside, place) {
             return Ok(());
         }
@@ -129,13 +154,38 @@ impl ChunkCache {
             return self.count(id, &chunk, done);
         }
         let end = inside.saturating_add(place.len());
-        let wanted = match place.len() > SINGLE_LEN_MAX || self.has_room_for(&chunk) {
+        let is_single = place.len() <= SINGLE_LEN_MAX;
+        let has_room = self.has_room_for(&chunk);
+        let goes_beyond = is_single && !has_room && self.surplus.has_room_for(chunk.raw_len.into());
+        let wanted = match !is_single || has_room || goes_beyond {
             true => chunk.raw_len as usize,
             false => end,
         };
-        let decoded = self
-            .decoded
-            .get_or_insert_with(&id, || self.decode(id, &chunk, wanted))?;
+        let decoded = match self.decoded.get_value_or_guard(&id, None) {
+            GuardResult::Value(decoded) => decoded,
+            GuardResult::Guard(guard) => {
+                // Another reader may have decoded it meanwhile.
+                if self.surplus.copy(id, inside, place) {
+                    return Ok(());
+                }
+                let early = early.filter(|_| is_single && wanted > end);
+                let decoded = match early {
+                    Some(early) => self.decode_early(id, &chunk, inside, place, early)?,
+                    None => {
+                        let decoded = self.decode(id, &chunk, wanted)?;
+                        decoded.copy(inside, place).ok_or_else(|| no_chunk(id))?;
+                        decoded
+                    }
+                };
+                match goes_beyond {
+                    true => self.surplus.keep(id, decoded.bytes()),
+                    // Another thread may have evicted all chunks meanwhile.
+                    false => drop(guard.insert(decoded)),
+                }
+                return Ok(());
+            }
+            GuardResult::Timeout => self.decode(id, &chunk, wanted)?,
+        };
         if self.give(id, &decoded, inside, place) {
             return Ok(());
         }
@@ -145,6 +195,36 @@ impl ChunkCache {
         match self.give(id, &decoded, inside, place) {
             true => Ok(()),
             false => Err(no_chunk(id).into()),
+        }
+    }
+
+    /// Decodes all of chunk `id`, and gives the bytes from `inside` on to `place` and to `early` as
+    /// soon as they are there.
+    fn decode_early(
+        &self,
+        id: u32,
+        chunk: &Chunk,
+        inside: usize,
+        place: &mut [u8],
+        early: Early<'_>,
+    ) -> Result<Arc<Decoded>, Unread> {
+        let mut bytes = self.buffers.take(chunk.raw_len as usize);
+        let end = inside.saturating_add(place.len());
+        let mut given = 0;
+        let mut take = |start: &[u8]| {
+            if let Some(wanted) = start.get(inside..end) {
+                place.copy_from_slice(wanted);
+                given = place.len();
+                early(place);
+            }
+        };
+        let source = &self.source;
+        let done = source.read_decoded_early(&self.index, id, chunk, end, &mut bytes, &mut take);
+        let decoded = Decoded::new(bytes, given, Arc::clone(&self.buffers));
+        self.count(id, chunk, done)?;
+        match given {
+            0 => Err(no_chunk(id).into()),
+            _ => Ok(Arc::new(decoded)),
         }
     }
 
@@ -160,7 +240,7 @@ impl ChunkCache {
         let done = self
             .source
             .read_decoded(&self.index, id, chunk, wanted, &mut bytes);
-        let decoded = Decoded::new(bytes, Arc::clone(&self.buffers));
+        let decoded = Decoded::new(bytes, 0, Arc::clone(&self.buffers));
         self.count(id, chunk, done)?;
         Ok(Arc::new(decoded))
     }
@@ -205,19 +285,22 @@ impl ChunkCache {
     /// True if the first `len` bytes of the chunk are decoded.
     pub(crate) fn is_decoded(&self, id: u32, len: usize) -> bool {
         let decoded = self.decoded.peek(&id);
-        decoded.is_some_and(|decoded| decoded.reaches(len))
+        decoded.is_some_and(|decoded| decoded.reaches(len)) || self.surplus.knows(id)
     }
 
     /// True if the chunk is available without a server.
     pub fn is_local(&self, id: u32) -> bool {
         let near = |chunk| self.source.is_local(&chunk);
-        self.decoded.contains_key(&id) || self.index.chunk(id).is_some_and(near)
+        self.decoded.contains_key(&id)
+            || self.surplus.knows(id)
+            || self.index.chunk(id).is_some_and(near)
     }
 
     /// Copies like [`ChunkCache::copy`] if the chunk is decoded; returns true if it was.
     pub(crate) fn copy_decoded(&self, id: u32, inside: usize, place: &mut [u8]) -> bool {
         let decoded = self.decoded.get(&id);
         decoded.is_some_and(|decoded| self.give(id, &decoded, inside, place))
+            || self.surplus.copy(id, inside, place)
     }
 
     /// Copies from a decoded chunk; returns true if it has those bytes. The chunk is evicted with
@@ -239,6 +322,7 @@ impl ChunkCache {
         }
         if self.held_len() > 0 {
             self.decoded.clear();
+            self.surplus.clear();
         }
         self.buffers.clear();
         layerfmt::forget_decoders();
@@ -252,7 +336,7 @@ impl ChunkCache {
 
     /// Bytes of decoded chunks held now.
     pub fn held_len(&self) -> u64 {
-        self.decoded.weight()
+        self.decoded.weight().saturating_add(self.surplus.len())
     }
 
     /// Counts the result for chunk `id`.

@@ -14,12 +14,18 @@ pub(super) struct Decoded {
 }
 
 impl Decoded {
-    pub(super) fn new(bytes: Vec<u8>, buffers: Arc<BufferPool>) -> Decoded {
+    /// `bytes`, of which `given` were returned.
+    pub(super) fn new(bytes: Vec<u8>, given: usize, buffers: Arc<BufferPool>) -> Decoded {
         Decoded {
             bytes,
-            given: AtomicUsize::new(0),
+            given: AtomicUsize::new(given),
             buffers,
         }
+    }
+
+    /// The decoded bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// True if the first `len` bytes are decoded.

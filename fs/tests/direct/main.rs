@@ -18,6 +18,7 @@ mod scratch;
 mod semantics;
 #[path = "../../../tests/session/mod.rs"]
 mod session;
+mod single_pages;
 mod switches;
 
 #[test]

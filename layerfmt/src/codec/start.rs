@@ -1,7 +1,9 @@
-//! Decodes only the first part of a chunk: zstd decodes block by block, each of at most 128 KiB (64
-//! in a bake) and usually 30.
+//! Decodes only the first part of a chunk, or that part first: zstd decodes block by block, each of
+//! at most 128 KiB (64 in a bake) and usually 30.
 
-use zstd::zstd_safe::{DParameter, InBuffer, OutBuffer, ResetDirective, get_error_name};
+use zstd::zstd_safe::{
+    DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, WriteBuf, get_error_name,
+};
 
 use super::{decode_verified_chunk, make_room, verify_chunk, with_decoder};
 use crate::error::{FormatError, Result};
@@ -52,6 +54,71 @@ pub fn decode_chunk_start(
     Ok(())
 }
 
+/// Verifies and decodes a whole chunk into `out` (cleared first) like [`super::decode_chunk`], and calls `early`
+/// with at least its first `wanted` bytes once these are decoded, before the rest is.
+///
+/// # Errors
+/// The errors of [`super::decode_chunk`]. `early` may have been called before one.
+pub fn decode_chunk_early(
+    chunk: &Chunk,
+    stored: &[u8],
+    wanted: usize,
+    out: &mut Vec<u8>,
+    early: &mut dyn FnMut(&[u8]),
+) -> Result<()> {
+    verify_chunk(chunk, stored)?;
+    decode_verified_chunk_early(chunk, stored, wanted, out, early)
+}
+
+/// Decodes like [`decode_chunk_early`] what was verified before ([`decode_verified_chunk`]).
+///
+/// # Errors
+/// The errors of [`decode_verified_chunk`]. `early` may have been called before one.
+pub fn decode_verified_chunk_early(
+    chunk: &Chunk,
+    stored: &[u8],
+    wanted: usize,
+    out: &mut Vec<u8>,
+    early: &mut dyn FnMut(&[u8]),
+) -> Result<()> {
+    let raw_len = chunk.raw_len as usize;
+    let is_filtered = chunk.codec == Codec::ZstdX86;
+    // The filter cannot invert a call whose operand continues past the last decoded byte.
+    let unsure_len = if is_filtered { x86::OPERAND_LEN } else { 0 };
+    let first = wanted.saturating_add(unsure_len);
+    if chunk.codec == Codec::Stored || first >= raw_len {
+        decode_verified_chunk(chunk, stored, out)?;
+        early(out);
+        return Ok(());
+    }
+    let corrupt = |what| FormatError::corrupt("chunk", chunk.offset, what);
+    if stored.len() != chunk.stored_len as usize {
+        let what = "the stored bytes do not have the promised length";
+        return Err(corrupt(String::from(what)));
+    }
+    make_room(raw_len, out).map_err(corrupt)?;
+    let mut told = |start: &[u8]| {
+        if !is_filtered {
+            return early(start);
+        }
+        // The decoder still refers to the unfiltered bytes.
+        let mut start = start.to_vec();
+        x86::decode(&mut start);
+        start.truncate(start.len().saturating_sub(unsure_len));
+        early(&start);
+    };
+    decompress_early(stored, first, out, &mut told)
+        .map_err(|code| corrupt(format!("not a zstd frame: {}", get_error_name(code))))?;
+    if out.len() != raw_len {
+        let what = format!("decodes to {} bytes, not to {raw_len}", out.len());
+        return Err(corrupt(what));
+    }
+    if is_filtered {
+        x86::decode(out);
+    }
+    Ok(())
+}
+
 /// Decodes blocks of one frame into the free space of `out`, until `wanted` bytes are decoded or
 /// the frame ends.
 fn decompress_start(
@@ -60,23 +127,68 @@ fn decompress_start(
     out: &mut Vec<u8>,
 ) -> std::result::Result<(), usize> {
     with_decoder(|decoder| {
-        decoder.reset(ResetDirective::SessionOnly)?;
-        // Decodes directly into the buffer.
-        decoder.set_parameter(DParameter::StableOutBuffer(true))?;
+        prepare(decoder)?;
         let mut to = OutBuffer::around(out);
-        for part in stored.chunks(PART_LEN) {
-            let mut from = InBuffer::around(part);
-            while from.pos() < part.len() {
-                let before = (from.pos(), to.pos());
-                let left = decoder.decompress_stream(&mut to, &mut from)?;
-                let is_stuck = before == (from.pos(), to.pos());
-                if left == 0 || to.pos() >= wanted || is_stuck {
-                    return Ok(());
-                }
+        decompress_until(decoder, stored, wanted, &mut to).map(drop)
+    })
+}
+
+/// Decodes one frame into the free space of `out`, and calls `early` when `wanted` bytes are
+/// decoded.
+fn decompress_early(
+    stored: &[u8],
+    wanted: usize,
+    out: &mut Vec<u8>,
+    early: &mut dyn FnMut(&[u8]),
+) -> std::result::Result<(), usize> {
+    with_decoder(|decoder| {
+        prepare(decoder)?;
+        let mut to = OutBuffer::around(out);
+        let used = decompress_until(decoder, stored, wanted, &mut to)?;
+        if to.pos() < wanted {
+            return Ok(());
+        }
+        early(to.as_slice());
+        let mut from = InBuffer::around(stored.get(used..).unwrap_or_default());
+        loop {
+            let before = (from.pos(), to.pos());
+            let left = decoder.decompress_stream(&mut to, &mut from)?;
+            if left == 0 || before == (from.pos(), to.pos()) {
+                return Ok(());
             }
         }
-        Ok(())
     })
+}
+
+/// Begins a frame that is decoded directly into its buffer.
+fn prepare(decoder: &mut DCtx<'_>) -> std::result::Result<(), usize> {
+    decoder.reset(ResetDirective::SessionOnly)?;
+    decoder
+        .set_parameter(DParameter::StableOutBuffer(true))
+        .map(drop)
+}
+
+/// Decodes until `to` has `wanted` bytes or the frame ends; returns the number of used bytes.
+fn decompress_until<C: WriteBuf + ?Sized>(
+    decoder: &mut DCtx<'_>,
+    stored: &[u8],
+    wanted: usize,
+    to: &mut OutBuffer<'_, C>,
+) -> std::result::Result<usize, usize> {
+    let mut used = 0;
+    for part in stored.chunks(PART_LEN) {
+        let mut from = InBuffer::around(part);
+        while from.pos() < part.len() {
+            let before = (from.pos(), to.pos());
+            let left = decoder.decompress_stream(to, &mut from)?;
+            let is_stuck = before == (from.pos(), to.pos());
+            if left == 0 || to.pos() >= wanted || is_stuck {
+                return Ok(used + from.pos());
+            }
+        }
+        used += part.len();
+    }
+    Ok(used)
 }
 
 #[cfg(test)]
@@ -144,6 +256,41 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         decode_chunk_start(&chunk, &stored, 4096, &mut out).unwrap();
         assert_eq!(out, raw[..out.len()]);
+    }
+
+    #[test]
+    fn a_reader_gets_the_start_before_the_rest_is_decoded() {
+        let raw = raw();
+        for x86 in [false, true] {
+            let (chunk, stored) = chunk(&raw, x86);
+            for wanted in (1..raw.len())
+                .step_by(16_381)
+                .chain([raw.len() - 1, raw.len()])
+            {
+                let (mut out, mut early) = (vec![9; 17], Vec::new());
+                let mut take = |start: &[u8]| early.push(start.to_vec());
+                decode_chunk_early(&chunk, &stored, wanted, &mut out, &mut take).unwrap();
+                assert!(out == raw, "{wanted}, x86 {x86}");
+                let [start] = &early[..] else {
+                    panic!("called {} times", early.len());
+                };
+                assert!(start.len() >= wanted, "{} of {wanted}", start.len());
+                assert!(*start == raw[..start.len()], "{wanted}, x86 {x86}");
+            }
+            let mut early_len = 0;
+            let mut take = |start: &[u8]| early_len = start.len();
+            decode_chunk_early(&chunk, &stored, 4096, &mut Vec::new(), &mut take).unwrap();
+            assert!(early_len <= 128 << 10, "{early_len} bytes");
+        }
+        // Nothing of a chunk is given before all of its stored bytes are verified.
+        let (chunk, mut stored) = chunk(&raw, true);
+        *stored.last_mut().unwrap() ^= 1;
+        let mut take = |_: &[u8]| panic!("it is damaged");
+        let error = decode_chunk_early(&chunk, &stored, 1, &mut Vec::new(), &mut take);
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::DigestMismatch);
+        let torn = &stored[..stored.len() / 2];
+        let error = decode_verified_chunk_early(&chunk, torn, 1, &mut Vec::new(), &mut take);
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Corrupt);
     }
 
     #[test]
