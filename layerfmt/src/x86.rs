@@ -17,23 +17,49 @@ pub(crate) const OPERAND_LEN: usize = 4;
 pub fn encode(bytes: &mut [u8]) {
     convert(
         bytes,
+        0,
         |v, i| if v < WINDOW - i { v + i } else { v - WINDOW },
     );
 }
 
 /// The inverse of [`encode`].
 pub fn decode(bytes: &mut [u8]) {
-    convert(bytes, |v, i| if v >= 0 { v - i } else { v + WINDOW });
+    decode_part(bytes, 0);
 }
 
-fn convert(bytes: &mut [u8], map: impl Fn(i32, i32) -> i32) {
+/// Decodes `bytes`, which begin at position `start` of a buffer where [`part_start`] allows it. The
+/// last [`OPERAND_LEN`] bytes may stay encoded if the buffer has more.
+pub(crate) fn decode_part(bytes: &mut [u8], start: usize) {
+    let map = |v, i| if v >= 0 { v - i } else { v + WINDOW };
+    convert(bytes, start, map);
+}
+
+/// The last position up to `wanted` at which decoding may begin: no byte before it is an opcode
+/// whose operand reaches it.
+pub(crate) fn part_start(bytes: &[u8], wanted: usize) -> usize {
+    let before = bytes.get(..wanted).unwrap_or(bytes);
+    let mut end = before.len();
+    while let Some(last) = before
+        .get(..end)
+        .and_then(|part| part.last_chunk::<OPERAND_LEN>())
+    {
+        match memchr::memchr2(0xe8, 0xe9, last) {
+            None => return end,
+            Some(at) => end = end - OPERAND_LEN + at,
+        }
+    }
+    0
+}
+
+fn convert(bytes: &mut [u8], start: usize, map: impl Fn(i32, i32) -> i32) {
     let mut at = 0;
     while let Some(rest) = bytes.get_mut(at..) {
         let Some(found) = memchr::memchr2(0xe8, 0xe9, rest) else {
             return;
         };
         at += found;
-        let (Ok(i), Some(operand)) = (i32::try_from(at), bytes.get_mut(at + 1..at + 5)) else {
+        let i = i32::try_from(start.saturating_add(at));
+        let (Ok(i), Some(operand)) = (i, bytes.get_mut(at + 1..at + 5)) else {
             return;
         };
         let v = <[u8; 4]>::try_from(&*operand).map_or(0, i32::from_le_bytes);
@@ -66,6 +92,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_part_is_decoded_as_in_the_whole(
+            plain in prop::collection::vec(prop_oneof![
+                Just(0xe8u8), Just(0xe9), Just(0), Just(0xff), any::<u8>(), any::<u8>()], 0..200),
+            from in 0..200_usize,
+            len in 0..200_usize,
+        ) {
+            let mut bytes = plain.clone();
+            encode(&mut bytes);
+            let from = from.min(bytes.len());
+            let end = (from + len).min(bytes.len());
+            let start = part_start(&bytes, from);
+            prop_assert!(start <= from);
+            let known = (end + OPERAND_LEN).min(bytes.len());
+            let part = &mut bytes[start..known];
+            decode_part(part, start);
+            prop_assert_eq!(&part[from - start..end - start], &plain[from..end]);
+        }
+
         #[test]
         fn any_bytes_round_trip(
             mut bytes in prop::collection::vec(prop_oneof![

@@ -1,6 +1,7 @@
 //! Chunks from local layer files.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use layerfmt::source::StoredChunks as _;
 use layerfmt::{Chunk, ChunkFile, Index, LayerSet};
@@ -58,7 +59,7 @@ impl ChunkSource for LayerSet {
         index: &Index,
         _id: u32,
         chunk: &Chunk,
-        wanted: usize,
+        wanted: Range<usize>,
         out: &mut Vec<u8>,
         early: &mut dyn FnMut(&[u8]),
     ) -> Result<(), SourceError> {

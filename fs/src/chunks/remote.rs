@@ -1,6 +1,7 @@
 //! Chunks of a remote root: from memory, disk, backup or a server, in this order.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -339,15 +340,15 @@ impl ChunkSource for RemoteSource {
         _index: &Index,
         _id: u32,
         chunk: &Chunk,
-        wanted: usize,
+        wanted: Range<usize>,
         out: &mut Vec<u8>,
         early: &mut dyn FnMut(&[u8]),
     ) -> Result<(), SourceError> {
         let was_decoded = self.decode(chunk, out, |stored, out| {
-            layerfmt::decode_verified_chunk_early(chunk, stored, wanted, out, early)
+            layerfmt::decode_verified_chunk_early(chunk, stored, wanted.clone(), out, early)
         })?;
-        if was_decoded {
-            early(out);
+        if let Some(bytes) = out.get(wanted).filter(|_| was_decoded) {
+            early(bytes);
         }
         Ok(())
     }

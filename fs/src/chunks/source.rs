@@ -4,6 +4,8 @@
 //! [`layerfmt::decode_chunk`]; one that verifies fetched and cached bytes itself uses
 //! [`layerfmt::decode_verified_chunk`].
 
+use std::ops::Range;
+
 use layerfmt::{Chunk, Index};
 
 /// The reason why stored bytes are unavailable.
@@ -67,8 +69,8 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError>;
 
-    /// All of a chunk as [`ChunkSource::read_decoded`] gives it; calls `early` once, with at least its
-    /// first `wanted` bytes, possibly before the rest is decoded.
+    /// All of a chunk as [`ChunkSource::read_decoded`] gives it; calls `early` once, with its bytes
+    /// in `wanted`, possibly before the rest is decoded.
     ///
     /// # Errors
     /// The errors of [`ChunkSource::read_decoded`]. `early` may have been called before one.
@@ -77,13 +79,14 @@ pub trait ChunkSource: Send + Sync + std::fmt::Debug {
         index: &Index,
         id: u32,
         chunk: &Chunk,
-        wanted: usize,
+        wanted: Range<usize>,
         out: &mut Vec<u8>,
         early: &mut dyn FnMut(&[u8]),
     ) -> Result<(), SourceError> {
-        let _ = wanted;
         self.read_decoded(index, id, chunk, chunk.raw_len as usize, out)?;
-        early(out);
+        if let Some(bytes) = out.get(wanted) {
+            early(bytes);
+        }
         Ok(())
     }
 

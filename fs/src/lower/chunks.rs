@@ -211,15 +211,16 @@ impl ChunkCache {
         let mut bytes = self.buffers.take(chunk.raw_len as usize);
         let end = inside.saturating_add(place.len());
         let mut given = 0;
-        let mut take = |start: &[u8]| {
-            if let Some(wanted) = start.get(inside..end) {
-                place.copy_from_slice(wanted);
+        let mut take = |bytes: &[u8]| {
+            if bytes.len() == place.len() {
+                place.copy_from_slice(bytes);
                 given = place.len();
                 early(place);
             }
         };
         let source = &self.source;
-        let done = source.read_decoded_early(&self.index, id, chunk, end, &mut bytes, &mut take);
+        let done =
+            source.read_decoded_early(&self.index, id, chunk, inside..end, &mut bytes, &mut take);
         let decoded = Decoded::new(bytes, given, Arc::clone(&self.buffers));
         self.count(id, chunk, done)?;
         match given {

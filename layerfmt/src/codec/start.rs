@@ -1,6 +1,8 @@
 //! Decodes only the first part of a chunk, or that part first: zstd decodes block by block, each of
 //! at most 128 KiB (64 in a bake) and usually 30.
 
+use std::ops::Range;
+
 use zstd::zstd_safe::{
     DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, WriteBuf, get_error_name,
 };
@@ -55,14 +57,14 @@ pub fn decode_chunk_start(
 }
 
 /// Verifies and decodes a whole chunk into `out` (cleared first) like [`super::decode_chunk`], and calls `early`
-/// with at least its first `wanted` bytes once these are decoded, before the rest is.
+/// with its bytes in `wanted`, if it has them, once these are decoded and before the rest is.
 ///
 /// # Errors
 /// The errors of [`super::decode_chunk`]. `early` may have been called before one.
 pub fn decode_chunk_early(
     chunk: &Chunk,
     stored: &[u8],
-    wanted: usize,
+    wanted: Range<usize>,
     out: &mut Vec<u8>,
     early: &mut dyn FnMut(&[u8]),
 ) -> Result<()> {
@@ -77,7 +79,7 @@ pub fn decode_chunk_early(
 pub fn decode_verified_chunk_early(
     chunk: &Chunk,
     stored: &[u8],
-    wanted: usize,
+    wanted: Range<usize>,
     out: &mut Vec<u8>,
     early: &mut dyn FnMut(&[u8]),
 ) -> Result<()> {
@@ -85,10 +87,12 @@ pub fn decode_verified_chunk_early(
     let is_filtered = chunk.codec == Codec::ZstdX86;
     // The filter cannot invert a call whose operand continues past the last decoded byte.
     let unsure_len = if is_filtered { x86::OPERAND_LEN } else { 0 };
-    let first = wanted.saturating_add(unsure_len);
+    let first = wanted.end.saturating_add(unsure_len);
     if chunk.codec == Codec::Stored || first >= raw_len {
         decode_verified_chunk(chunk, stored, out)?;
-        early(out);
+        if let Some(bytes) = out.get(wanted) {
+            early(bytes);
+        }
         return Ok(());
     }
     let corrupt = |what| FormatError::corrupt("chunk", chunk.offset, what);
@@ -98,14 +102,16 @@ pub fn decode_verified_chunk_early(
     }
     make_room(raw_len, out).map_err(corrupt)?;
     let mut told = |start: &[u8]| {
-        if !is_filtered {
-            return early(start);
+        if is_filtered {
+            // The decoder still refers to the unfiltered bytes.
+            let from = x86::part_start(start, wanted.start);
+            let mut part = start.get(from..first).unwrap_or_default().to_vec();
+            x86::decode_part(&mut part, from);
+            let inside = wanted.start - from..wanted.end.saturating_sub(from);
+            part.get(inside).into_iter().for_each(&mut *early);
+        } else {
+            start.get(wanted.clone()).into_iter().for_each(&mut *early);
         }
-        // The decoder still refers to the unfiltered bytes.
-        let mut start = start.to_vec();
-        x86::decode(&mut start);
-        start.truncate(start.len().saturating_sub(unsure_len));
-        early(&start);
     };
     decompress_early(stored, first, out, &mut told)
         .map_err(|code| corrupt(format!("not a zstd frame: {}", get_error_name(code))))?;
@@ -259,37 +265,44 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_gets_the_start_before_the_rest_is_decoded() {
+    fn a_reader_gets_its_bytes_before_the_rest_is_decoded() {
         let raw = raw();
+        let decoded = |chunk: &Chunk, stored: &[u8], wanted: Range<usize>| {
+            let (mut out, mut early) = (vec![9; 17], Vec::new());
+            let mut take = |bytes: &[u8]| early.push(bytes.to_vec());
+            decode_chunk_early(chunk, stored, wanted, &mut out, &mut take).unwrap();
+            assert!(out == raw);
+            early
+        };
         for x86 in [false, true] {
             let (chunk, stored) = chunk(&raw, x86);
-            for wanted in (1..raw.len())
+            for start in (0..raw.len())
                 .step_by(16_381)
-                .chain([raw.len() - 1, raw.len()])
+                .chain([raw.len() - 5, raw.len() - 1])
             {
-                let (mut out, mut early) = (vec![9; 17], Vec::new());
-                let mut take = |start: &[u8]| early.push(start.to_vec());
-                decode_chunk_early(&chunk, &stored, wanted, &mut out, &mut take).unwrap();
-                assert!(out == raw, "{wanted}, x86 {x86}");
-                let [start] = &early[..] else {
-                    panic!("called {} times", early.len());
-                };
-                assert!(start.len() >= wanted, "{} of {wanted}", start.len());
-                assert!(*start == raw[..start.len()], "{wanted}, x86 {x86}");
+                for len in [1, 4096, 12_288] {
+                    let wanted = start..(start + len).min(raw.len());
+                    let early = decoded(&chunk, &stored, wanted.clone());
+                    assert!(early == [&raw[wanted]], "{len} from {start}, x86 {x86}");
+                }
             }
-            let mut early_len = 0;
-            let mut take = |start: &[u8]| early_len = start.len();
-            decode_chunk_early(&chunk, &stored, 4096, &mut Vec::new(), &mut take).unwrap();
-            assert!(early_len <= 128 << 10, "{early_len} bytes");
+            assert_eq!(decoded(&chunk, &stored, 0..raw.len() + 1).len(), 0);
         }
+        let plain = Chunk {
+            stored_len: raw.len() as u32,
+            codec: Codec::Stored,
+            digest: Digest::of(&raw),
+            ..chunk(&raw, false).0
+        };
+        assert!(decoded(&plain, &raw, 7..9) == [&raw[7..9]]);
         // Nothing of a chunk is given before all of its stored bytes are verified.
         let (chunk, mut stored) = chunk(&raw, true);
         *stored.last_mut().unwrap() ^= 1;
         let mut take = |_: &[u8]| panic!("it is damaged");
-        let error = decode_chunk_early(&chunk, &stored, 1, &mut Vec::new(), &mut take);
+        let error = decode_chunk_early(&chunk, &stored, 0..1, &mut Vec::new(), &mut take);
         assert_eq!(error.unwrap_err().kind(), ErrorKind::DigestMismatch);
         let torn = &stored[..stored.len() / 2];
-        let error = decode_verified_chunk_early(&chunk, torn, 1, &mut Vec::new(), &mut take);
+        let error = decode_verified_chunk_early(&chunk, torn, 0..1, &mut Vec::new(), &mut take);
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Corrupt);
     }
 
