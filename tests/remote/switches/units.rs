@@ -82,7 +82,10 @@ fn systemctl(place: &Path) -> PathBuf {
         "#!/bin/sh
 echo \"$*\" >> {place}/asked
 test -e {place}/$3.pid || {{ echo \"Unit $3 not found.\" >&2; exit 5; }}
-kill -9 $(cat {place}/$3.pid)
+pid=$(cat {place}/$3.pid)
+kill -9 $pid
+# As systemctl, which waits for the end.
+for attempt in $(seq 3000); do test -e /proc/$pid/fd/0 || break; sleep 0.02; done
 ",
         place = place.display()
     );
