@@ -18,6 +18,7 @@
 //! | [`serve`] | serves the store over HTTP |
 //! | [`mirror`] | follows the histories of another store; histories as one file |
 //! | [`update_pack`] | encodes a revision against an older one |
+//! | [`pairs`] | finds the old file that a new file resembles |
 //! | [`ring`] | changes of the rings of a history |
 //! | [`notice`] | notices of automatic changes |
 //! | [`netboot`] | boot menus and the configuration of dnsmasq |
@@ -53,6 +54,7 @@ pub(crate) mod notice;
 pub(crate) mod output;
 pub mod overlay;
 pub(crate) mod pack;
+pub(crate) mod pairs;
 pub(crate) mod predict;
 pub(crate) mod progress;
 pub mod publish;

@@ -5,6 +5,7 @@
 //! manifest).
 
 mod carry;
+mod complete;
 mod merge;
 mod translate;
 
@@ -23,7 +24,7 @@ use layerfmt::{
 };
 use wire::trace::PAGE_LEN;
 
-pub(crate) use self::carry::carry;
+pub(crate) use self::carry::{CarriedPack, carry};
 pub(crate) use self::merge::{MergedTraces, merge};
 pub(crate) use self::translate::translate;
 

@@ -11,7 +11,6 @@ mod compressed;
 mod hot;
 mod make;
 mod offer;
-mod pairs;
 mod regions;
 mod reuse;
 mod runs;

@@ -8,7 +8,7 @@ page in its order, so what a boot computes between its reads is missing. The old
 gets a boot pack from the trace of one replay; the new tree follows, published by `bakery watch`. A client
 replays the boot of the old revision with a disk cache and default options until its prefetch is complete.
 Then it mounts the new revision, once before the update pack exists and once after, each time from a copy
-of that cache, behind the shaper. A row has the bytes that crossed the link from the start of the mount to
+of that cache, behind the shaper; a client without a cache mounts it too. A row has the bytes that crossed the link from the start of the mount to
 the end of the replay, and until the client was at rest. Needs root and the builds of bakery, layerfs and
 shaper."""
 import argparse
@@ -91,11 +91,12 @@ class Boots(Origin):
             settled(self.layerfs, self.at, "prefetch", daemon, is_there=True)
             read, missing = replay(trace, self.at)
             until_end = down()
+            requests = settled(self.layerfs, self.at, "prefetch", daemon, is_there=True)["requests"]
             if before_end:
                 before_end()
             for field in fields:
                 settled(self.layerfs, self.at, field, daemon)
-            print(f"# {name}: {read:,} bytes read, {missing} files missing", flush=True)
+            print(f"# {name}: {read:,} bytes read, {missing} files missing, {requests} requests to the end of the replay", flush=True)
             return until_end, down()
         finally:
             subprocess.run(["umount", self.at], check=False)
@@ -139,6 +140,7 @@ def measure(options, work):
         shutil.rmtree(boots.cache, ignore_errors=True)
         subprocess.run(["cp", "-a", saved, boots.cache], check=True)
         rows.append((form, *boots.boot("sys", trace, fields, cache=boots.cache)))
+    rows.append(("without a cache", *boots.boot("sys", trace, [])))
     return rows
 
 

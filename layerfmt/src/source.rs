@@ -36,6 +36,13 @@ impl LayerSet {
         }
     }
 
+    /// These layers and another one.
+    #[must_use]
+    pub fn with(mut self, layer: Arc<Layer>) -> LayerSet {
+        self.layers.insert(layer.digest(), layer);
+        self
+    }
+
     /// The layer with this digest.
     pub fn get(&self, digest: &Digest) -> Option<&Arc<Layer>> {
         self.layers.get(digest)

@@ -22,6 +22,7 @@ pub use self::base::Base;
 pub use self::content::{BLOCK_LEN, Content, ContentHasher};
 use self::content::{Data, Spool};
 use self::pipeline::Pipeline;
+pub use self::pipeline::StoredChunk;
 pub use crate::codec::{Effort, Tuned};
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
@@ -382,8 +383,7 @@ impl LayerWriter {
         self.submit(id, bundle.raw, class == 1)
     }
 
-    fn submit(&mut self, id: u32, raw: Vec<u8>, x86: bool) -> Result<()> {
-        let digest = Digest::of(&raw);
+    fn know_raw(&mut self, id: u32, digest: Digest) {
         let slot = id as usize;
         if self.raw_digests.len() <= slot {
             self.raw_digests.resize(slot + 1, Digest::default());
@@ -391,6 +391,10 @@ impl LayerWriter {
         if let Some(slot) = self.raw_digests.get_mut(slot) {
             *slot = digest;
         }
+    }
+
+    fn submit(&mut self, id: u32, raw: Vec<u8>, x86: bool) -> Result<()> {
+        self.know_raw(id, Digest::of(&raw));
         self.pipeline.submit(id, raw, x86)
     }
 
@@ -441,6 +445,18 @@ impl LayerWriter {
         }
         let id = self.pipeline.reserve();
         self.submit(id, raw, x86)?;
+        Ok(id)
+    }
+
+    /// Adds a chunk of another layer as it is, like [`LayerWriter::add_chunk`]. The caller has verified
+    /// its bytes and the digest of its raw bytes.
+    ///
+    /// # Errors
+    /// The layer cannot be written.
+    pub fn add_stored_chunk(&mut self, chunk: StoredChunk, raw_digest: Digest) -> Result<u32> {
+        let id = self.pipeline.reserve();
+        self.know_raw(id, raw_digest);
+        self.pipeline.submit_stored(id, chunk)?;
         Ok(id)
     }
 

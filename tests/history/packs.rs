@@ -3,10 +3,11 @@
 use bakery::history::Revision;
 use bakery::publish::Compaction;
 use bakery::publish::pack::{Sources, publish};
+use bakery::store::Key;
 use bakery::update_pack::make;
 use layerfmt::update::{Preamble, UpdateHead};
 use layerfmt::{Digest, DirentTarget, Index, Ino};
-use wire::trace::{BootTrace, Touch};
+use wire::trace::{BootTrace, PAGE_LEN, Touch};
 
 use super::world::{Files, World, name, revision, with};
 
@@ -35,7 +36,7 @@ fn pack(world: &World, system: &str) -> Revision {
             .inode(*ino)
             .is_some_and(|inode| inode.is_file())
     });
-    pack_rows(world, system, files)
+    pack_rows(world, system, files, |_| 5)
 }
 
 /// Publishes the newest revision of `system` again with a pack of the first pages of these files.
@@ -46,6 +47,7 @@ fn pack_of(world: &World, system: &str, paths: &[&str]) -> Revision {
         world,
         system,
         paths.iter().map(|path| row(&merged.index, path)),
+        |_| 5,
     )
 }
 
@@ -62,13 +64,20 @@ fn row(index: &Index, path: &str) -> Ino {
     at
 }
 
-fn pack_rows(world: &World, system: &str, rows: impl Iterator<Item = Ino>) -> Revision {
+/// `pages`: of a file of this length, the number of first pages in the pack.
+fn pack_rows(
+    world: &World,
+    system: &str,
+    rows: impl Iterator<Item = Ino>,
+    pages: impl Fn(u64) -> u32,
+) -> Revision {
     let publisher = world.publisher();
     let head = publisher.history().require_head(&name(system)).unwrap();
+    let merged = publisher.history().merged(&head.manifest).unwrap();
     let touches = rows.map(|ino| Touch {
         ino,
         page: 0,
-        count: 5,
+        count: pages(merged.index.inode(ino).unwrap().size),
     });
     let trace = BootTrace {
         tree: head.manifest.tree_digest,
@@ -184,6 +193,102 @@ fn every_kind_of_new_revision_keeps_the_pack() {
     );
     assert_eq!(world.files(&replaced), other);
     world.assert_sound();
+}
+
+/// "The first boots of a new revision find the same pages of the changed files in its boot pack. If many
+/// pages changed, the bakery writes the pack again: the new pages first, then the chunks of the old pack."
+#[test]
+fn the_pack_of_a_new_revision_has_the_pages_of_changed_files() {
+    let world = World::new();
+    let text = |seed: u32| -> String {
+        let line = |line: u32| format!("{}\n", (line ^ seed).wrapping_mul(2_654_435_761));
+        (0..40_000u32).map(line).collect()
+    };
+    let kept = ["usr/kept", "usr/kept-too", "usr/kept-as-well"];
+    let base = with(
+        &system(),
+        [
+            ("usr/lib/6.1.0-30/late", Some(text(1).as_str())),
+            ("usr/early", Some(&text(2))),
+            (kept[0], Some(&text(3))),
+            (kept[1], Some(&text(4))),
+            (kept[2], Some(&text(5))),
+        ],
+    );
+    world.push("alt", &base);
+    let head = world.history().require_head(&name("alt")).unwrap();
+    let merged = world.history().merged(&head.manifest).unwrap();
+    let paths = [&["usr/early", "usr/lib/6.1.0-30/late"], &kept[..]].concat();
+    let rows = paths.iter().map(|path| row(&merged.index, path));
+    let whole = |size: u64| size.div_ceil(PAGE_LEN) as u32;
+    let old = pack_rows(&world, "alt", rows, whole);
+    let changed = |seed: u32| format!("changed\n{}", text(seed));
+    let new = world.push(
+        "alt",
+        &with(
+            &base,
+            [
+                ("usr/lib/6.1.0-30/late", None),
+                ("usr/lib/6.1.0-31/late", Some(changed(1).as_str())),
+                ("usr/early", Some(&changed(2))),
+            ],
+        ),
+    );
+    assert_ne!(new.manifest.pack, old.manifest.pack);
+    for path in ["usr/early", "usr/lib/6.1.0-31/late"].iter().chain(&kept) {
+        let places = in_pack(&world, &new, path);
+        assert!(places.iter().all(|place| *place > 0), "{path}: {places:?}");
+    }
+    // A client of the old revision has the last chunks.
+    let [had, has] = [&old, &new].map(|revision| pack_chunks(&world, revision));
+    let mut has = has.iter().map(|digest| had.contains(digest));
+    assert!(!has.next().unwrap());
+    assert!(has.by_ref().any(|is_old| is_old) && has.all(|is_old| is_old));
+    world.assert_sound();
+    // A change of few pages keeps the pack; so does the next update of its files.
+    let files = world.files(&new);
+    let small = with(&files, [("usr/file-01", Some("changed"))]);
+    assert_eq!(world.push("alt", &small).manifest.pack, new.manifest.pack);
+    let next = with(&small, [("usr/early", Some(&changed(6)))]);
+    let next = world.push("alt", &next);
+    assert_ne!(next.manifest.pack, new.manifest.pack);
+    assert!(in_pack(&world, &next, "usr/early").iter().all(|it| *it > 0));
+    world.assert_sound();
+}
+
+/// For each extent of a file, its position in the boot pack; 0 if it is in another layer.
+fn in_pack(world: &World, revision: &Revision, path: &str) -> Vec<u64> {
+    let digest = revision.manifest.index.digest;
+    let layer = world
+        .history()
+        .store()
+        .open_layer(&Key::index(&digest), &digest);
+    let layer = layer.unwrap();
+    let index = layer.index();
+    let pack = revision.manifest.pack.unwrap().digest;
+    let place = |extent: layerfmt::Extent| {
+        let chunk = index.chunk(extent.chunk).unwrap();
+        let layerfmt::ChunkFile::Borrowed(row) = chunk.source else {
+            return 0;
+        };
+        let is_packed = index.layer(row).unwrap().digest == pack;
+        u64::from(is_packed) * chunk.offset
+    };
+    index
+        .extents(row(index, path), 0..u64::MAX)
+        .map(place)
+        .collect()
+}
+
+/// The chunks of the boot pack.
+fn pack_chunks(world: &World, revision: &Revision) -> Vec<Digest> {
+    let digest = revision.manifest.pack.unwrap().digest;
+    let layer = world
+        .history()
+        .store()
+        .open_layer(&Key::pack(&digest), &digest);
+    let layer = layer.unwrap();
+    layer.index().chunks().map(|chunk| chunk.digest).collect()
 }
 
 /// "The hot units are first: those of chunks in the boot pack of *b*, and those of chunks at places that the

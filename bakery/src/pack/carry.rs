@@ -22,17 +22,64 @@ pub(crate) fn carry(
     packed: &MergedIndex,
     merged: &MergedIndex,
 ) -> Option<Result<MergedIndex, FormatError>> {
-    let hot = hot_pages(pack, &before.index, &packed.index);
-    let found = CarriedPage::of(before, merged);
-    let places: Places = hot
-        .iter()
-        .filter_map(|page| Some((found.place(page)?, page.place)))
-        .collect();
-    if places.is_empty() || places.len() * 100 < hot.len() * KEPT_PERCENT_MIN {
-        return None;
+    CarriedPack::of(pack, before, packed, merged).map(|carried| carried.as_it_is())
+}
+
+/// A pack for another tree than the one that it was made for.
+pub(crate) struct CarriedPack<'p> {
+    pub(super) pack: &'p Layer,
+    pub(super) before: &'p MergedIndex,
+    packed: &'p MergedIndex,
+    pub(super) merged: &'p MergedIndex,
+    /// The pages with unchanged bytes: their places in the chunks of `merged`, and in the pack.
+    pub(super) kept: Places,
+    /// The other pages of the tree before.
+    pub(super) lost: Vec<HotPage>,
+}
+
+impl<'p> CarriedPack<'p> {
+    /// Looks for the pages of `pack` in `merged`; see [`carry`].
+    pub(crate) fn of(
+        pack: &'p Layer,
+        before: &'p MergedIndex,
+        packed: &'p MergedIndex,
+        merged: &'p MergedIndex,
+    ) -> Option<CarriedPack<'p>> {
+        let hot = hot_pages(pack, &before.index, &packed.index);
+        let count = hot.len();
+        let found = CarriedPage::of(before, merged);
+        let (mut kept, mut lost) = (Places::new(), Vec::new());
+        for page in hot {
+            match found.place(&page) {
+                Some(place) => {
+                    kept.insert(place, page.place);
+                }
+                None => lost.push(page),
+            }
+        }
+        let is_worth = !kept.is_empty() && kept.len() * 100 >= count * KEPT_PERCENT_MIN;
+        is_worth.then_some(CarriedPack {
+            pack,
+            before,
+            packed,
+            merged,
+            kept,
+            lost,
+        })
     }
-    let raw = raw_digests(pack, packed);
-    Some(repoint(merged, pack, &places, &raw))
+
+    /// The tree with the pages that are kept.
+    ///
+    /// # Errors
+    /// The index cannot be made.
+    pub(crate) fn as_it_is(&self) -> Result<MergedIndex, FormatError> {
+        repoint(self.merged, self.pack, &self.kept, &self.raw_digests())
+    }
+
+    /// The content digests of the pack's chunks, in its order.
+    pub(super) fn raw_digests(&self) -> Vec<Digest> {
+        raw_digests(self.pack, self.packed)
+    }
 }
 
 /// Places of the old tree's bytes in the new one.
@@ -79,15 +126,15 @@ impl<'m> CarriedPage<'m> {
 }
 
 /// A page of the tree before that is in the pack.
-struct HotPage {
+pub(super) struct HotPage {
     /// The chunk it is in without the pack, and its place there.
     chunk: Digest,
     offset: u32,
     /// The file, and the offset in it.
-    ino: Ino,
-    at: u64,
+    pub(super) ino: Ino,
+    pub(super) at: u64,
     /// Its place in the pack.
-    place: PackPlace,
+    pub(super) place: PackPlace,
 }
 
 /// Every hot page.

@@ -7,6 +7,7 @@ use layerfmt::source::LayerSet;
 use layerfmt::{Digest, Layer, MergedIndex};
 use wire::manifest::{Action, Manifest, ObjectRef, ProfileName, RevisionName};
 
+use super::carry::NewPages;
 use super::predicted::{paths_of_others, predicted_pack};
 use super::{Draft, DraftIndex, Plain, Publisher, Uploads};
 use crate::graft::{Graft, GraftInput, Resolution, graft};
@@ -179,7 +180,13 @@ impl Publisher {
             }
         };
         draft.layers.push(reference(&layer));
-        self.put_tree(&mut draft, merged, &ours.manifest, &ours_merged);
+        let sources = self.history().layers(&ours.manifest)?;
+        let new = NewPages {
+            layers: sources.with(layer),
+            path: &grafting.path.with_extension("pack"),
+        };
+        let old = (&ours.manifest, &ours_merged);
+        self.put_tree_and_pack(&mut draft, merged, old, &new, uploads);
         Ok(draft)
     }
 

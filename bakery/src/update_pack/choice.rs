@@ -2,7 +2,7 @@
 //!
 //! A program that was built again is shortest as differences from the old one. A program with many changes has
 //! few runs, and is shorter as a frame with the old program as its prefix. The ways are compared by
-//! fast frames, because the best frame takes ten times as long.
+//! fast frames, because the best frame takes twenty times as long.
 
 use layerfmt::update::{Script, UNIT_CODEC_RUNS, UNIT_CODEC_X86, UNIT_CODEC_ZSTD, UnitEncoder};
 

@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
-use super::pairs::{Files, walk};
 use super::sources::End;
+use crate::pairs::{Files, walk};
 
 /// The hot new chunks and their places in the order of a boot.
 pub(super) struct HotChunks {

@@ -17,7 +17,6 @@ use wire::trust::UPDATE_NAMESPACE;
 use super::compressed::Trials;
 use super::hot::{HotChunks, HotPlace};
 use super::offer::{is_there, read_head};
-use super::pairs::Files;
 use super::reuse::{self, ReusedUnit};
 use super::scripted;
 use super::sources::{Decoder, End};
@@ -26,6 +25,7 @@ use super::{Result, UpdateError, require_pair};
 use crate::clock;
 use crate::history::History;
 use crate::keys::RecordSigner;
+use crate::pairs::Files;
 use crate::store::Key;
 
 /// zstd level. The bakery encodes a pack once, when it is idle, and sends it to every client.

@@ -10,8 +10,9 @@ const SEED_LEN: usize = 12;
 const GAIN_MIN: usize = 8;
 /// Number of candidates that are compared for one anchor.
 const CANDIDATES_MAX: usize = 24;
-/// Log2 of the number of hash chains.
-const CHAINS_LOG: u32 = 20;
+/// Log2 of the largest number of hash chains. With one for each position, a chain has few positions of
+/// other bytes: each costs a look at memory that no cache has.
+const CHAINS_LOG_MAX: u32 = 22;
 /// A match of this length is taken without a look at other candidates.
 const LONG_LEN: usize = 4096;
 /// Marks the end of a chain.
@@ -39,19 +40,24 @@ const COVERED_PART: u64 = 4;
 
 /// The positions of the prefix by the hash of the bytes that begin there.
 struct Chains {
+    /// Number of bits of a hash that are not used.
+    shift: u32,
     first: Vec<u32>,
     next: Vec<u32>,
 }
 
 impl Chains {
     fn of(bytes: &[u8]) -> Chains {
+        let log = bytes.len().next_power_of_two().trailing_zeros();
+        let log = log.clamp(1, CHAINS_LOG_MAX);
         let mut chains = Chains {
-            first: vec![NONE; 1 << CHAINS_LOG],
+            shift: u64::BITS - log,
+            first: vec![NONE; 1 << log],
             next: vec![NONE; bytes.len()],
         };
         let mut hash_after = None;
         for (at, seed) in bytes.windows(SEED_LEN).enumerate().rev() {
-            let hash = hash(seed);
+            let hash = chains.hash(seed);
             // Of a row of equal bytes, the last position is enough.
             if hash_after == Some(hash) {
                 continue;
@@ -68,7 +74,7 @@ impl Chains {
 
     /// Positions where the bytes of `seed` may begin, in ascending order.
     fn candidates(&self, seed: &[u8]) -> impl Iterator<Item = usize> {
-        let mut at = self.first.get(hash(seed)).copied().unwrap_or(NONE);
+        let mut at = self.first.get(self.hash(seed)).copied().unwrap_or(NONE);
         std::iter::from_fn(move || {
             let found = (at != NONE).then_some(at as usize)?;
             at = self.next.get(found).copied().unwrap_or(NONE);
@@ -76,16 +82,16 @@ impl Chains {
         })
         .take(CANDIDATES_MAX)
     }
-}
 
-fn hash(seed: &[u8]) -> usize {
-    const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f];
-    let word = |from: usize| {
-        let bytes = seed.get(from..from + 8).and_then(|it| it.try_into().ok());
-        u64::from_le_bytes(bytes.unwrap_or_default())
-    };
-    let mixed = word(0).wrapping_mul(FACTORS[0]) ^ word(SEED_LEN - 8).wrapping_mul(FACTORS[1]);
-    (mixed.wrapping_mul(FACTORS[0]) >> (u64::BITS - CHAINS_LOG)) as usize
+    fn hash(&self, seed: &[u8]) -> usize {
+        const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f];
+        let word = |from: usize| {
+            let bytes = seed.get(from..from + 8).and_then(|it| it.try_into().ok());
+            u64::from_le_bytes(bytes.unwrap_or_default())
+        };
+        let mixed = word(0).wrapping_mul(FACTORS[0]) ^ word(SEED_LEN - 8).wrapping_mul(FACTORS[1]);
+        (mixed.wrapping_mul(FACTORS[0]) >> self.shift) as usize
+    }
 }
 
 /// The content from `new` on resembles the prefix from `old` on.

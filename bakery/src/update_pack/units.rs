@@ -9,9 +9,9 @@ use layerfmt::{Codec, Digest, Index, Ino, limits};
 use super::Result;
 use super::compressed::Region;
 use super::hot::{HotChunks, HotPlace};
-use super::pairs::{Files, walk};
 use super::regions::Finder;
 use super::sources::End;
+use crate::pairs::{Files, walk};
 
 /// Raw bytes of a unit. Its chunks compress together, but a reader of one waits for all.
 const UNIT_LEN: u64 = 2 << 20;

@@ -83,6 +83,11 @@ impl CacheTiers {
         }
     }
 
+    /// Length of the chunks that wait to be written to the disk, bytes.
+    pub(crate) fn unwritten_len(&self) -> u64 {
+        self.disk.as_ref().map_or(0, DiskCache::waiting_len)
+    }
+
     /// The index that an update pack made, if `read` returns raw bytes with the promised digest.
     pub(crate) fn raw_index(
         &self,

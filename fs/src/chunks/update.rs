@@ -41,7 +41,7 @@ pub(crate) struct Old {
 }
 
 /// Decoded old chunks that are kept between units, bytes.
-const DECODED_LEN_MAX: usize = 8 << 20;
+const DECODED_LEN_MAX: usize = 4 << 20;
 
 /// A reader waits for the stream, instead of sending a request of its own, if at most this many bytes come
 /// before its unit.
@@ -313,11 +313,11 @@ impl Update {
         if self.state(row) == State::Applied {
             return Ok(());
         }
-        for ready in self.plan.apply(row, frame, |chunk| self.old_chunk(chunk))? {
+        let old = |chunk| self.old_chunk(chunk);
+        self.plan.apply_each(row, frame, old, |made| {
             self.caches
-                .keep_raw(ready.raw_digest, &Bytes::from(ready.raw));
-        }
-        Ok(())
+                .keep_raw(made.raw_digest, &Bytes::from(made.raw));
+        })
     }
 
     /// A chunk of the old revision, decoded, if it is on this machine.

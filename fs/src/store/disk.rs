@@ -50,6 +50,8 @@ struct Shared {
     damaged: AtomicU64,
     errors: AtomicU64,
     dropped: AtomicU64,
+    /// Length of the chunks that wait to be written, bytes.
+    waiting_len: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -79,6 +81,7 @@ impl DiskCache {
             damaged: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            waiting_len: AtomicU64::new(0),
         });
         shared.scan()?;
         shared.make_room(0);
@@ -106,9 +109,19 @@ impl DiskCache {
             return;
         }
         let Some(queue) = &self.queue else { return };
-        if let Err(TrySendError::Full(_)) = queue.try_send((*digest, bytes.clone())) {
-            shared.dropped.fetch_add(1, Ordering::Relaxed);
+        let len = bytes.len() as u64;
+        shared.waiting_len.fetch_add(len, Ordering::AcqRel);
+        if let Err(error) = queue.try_send((*digest, bytes.clone())) {
+            shared.waiting_len.fetch_sub(len, Ordering::AcqRel);
+            if let TrySendError::Full(_) = error {
+                shared.dropped.fetch_add(1, Ordering::Relaxed);
+            }
         }
+    }
+
+    /// Length of the chunks that wait to be written, bytes.
+    pub(crate) fn waiting_len(&self) -> u64 {
+        self.shared.waiting_len.load(Ordering::Acquire)
     }
 
     /// True if the chunk is present according to the list of files.
@@ -296,6 +309,8 @@ impl Shared {
     fn write_all(&self, waiting: &Receiver<(Digest, Bytes)>) {
         let mut number = 0u64;
         for (digest, bytes) in waiting {
+            self.waiting_len
+                .fetch_sub(bytes.len() as u64, Ordering::AcqRel);
             if self.knows(&digest) || space(bytes.len() as u64) > self.len_max {
                 continue;
             }

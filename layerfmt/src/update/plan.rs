@@ -117,8 +117,25 @@ impl UpdatePlan {
         &self,
         row: u32,
         frame: &[u8],
-        mut old: impl FnMut(u32) -> Result<B>,
+        old: impl FnMut(u32) -> Result<B>,
     ) -> Result<Vec<Ready>> {
+        let mut ready = Vec::new();
+        self.apply_each(row, frame, old, |chunk| ready.push(chunk))?;
+        Ok(ready)
+    }
+
+    /// Like [`UpdatePlan::apply`], but passes each chunk to `each` as soon as it is verified. The chunks
+    /// before a wrong one are sound.
+    ///
+    /// # Errors
+    /// The errors of [`UpdatePlan::apply`].
+    pub fn apply_each<B: AsRef<[u8]>>(
+        &self,
+        row: u32,
+        frame: &[u8],
+        mut old: impl FnMut(u32) -> Result<B>,
+        mut each: impl FnMut(Ready),
+    ) -> Result<()> {
         let Some(usable) = self.units.get(row as usize) else {
             return Err(corrupt(row as usize, "there is no such unit"));
         };
@@ -141,7 +158,6 @@ impl UpdatePlan {
         let raw_len = usable.raw_lens.iter().map(|len| *len as usize).sum();
         let raw = decoded(row, &usable.unit, frame, prefix, raw_len)?;
         let mut rest = raw.as_slice();
-        let mut ready = Vec::with_capacity(usable.raw_lens.len());
         for (made, len) in usable.unit.made.iter().zip(&usable.raw_lens) {
             let (bytes, after) = rest.split_at_checked(*len as usize).unwrap_or_default();
             rest = after;
@@ -150,13 +166,13 @@ impl UpdatePlan {
                     "a decoded chunk does not have the promised digest",
                 ));
             }
-            ready.push(Ready {
+            each(Ready {
                 digest: made.digest,
                 raw_digest: made.raw_digest,
                 raw: bytes.to_vec(),
             });
         }
-        Ok(ready)
+        Ok(())
     }
 }
 

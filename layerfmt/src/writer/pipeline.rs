@@ -22,8 +22,23 @@ const CHUNKS_PER_THREAD: usize = 8;
 struct Job {
     place: u64,
     id: u32,
-    raw: Vec<u8>,
-    x86: bool,
+    content: JobContent,
+}
+
+enum JobContent {
+    Raw { bytes: Vec<u8>, x86: bool },
+    Stored(StoredChunk),
+}
+
+/// A chunk that is compressed already.
+#[derive(Debug, Clone)]
+pub struct StoredChunk {
+    /// Its stored bytes.
+    pub stored: Vec<u8>,
+    /// Their codec.
+    pub codec: Codec,
+    /// Length of the raw bytes.
+    pub raw_len: u32,
 }
 
 struct Compressed {
@@ -100,12 +115,20 @@ impl Pipeline {
     }
 
     /// Hand over a chunk; waits while too many are under way.
-    pub(super) fn submit(&mut self, id: u32, raw: Vec<u8>, x86: bool) -> Result<()> {
+    pub(super) fn submit(&mut self, id: u32, bytes: Vec<u8>, x86: bool) -> Result<()> {
+        self.put(id, JobContent::Raw { bytes, x86 })
+    }
+
+    /// Hands over a chunk that is written as it is.
+    pub(super) fn submit_stored(&mut self, id: u32, chunk: StoredChunk) -> Result<()> {
+        self.put(id, JobContent::Stored(chunk))
+    }
+
+    fn put(&mut self, id: u32, content: JobContent) -> Result<()> {
         let job = Job {
             place: self.submitted,
             id,
-            raw,
-            x86,
+            content,
         };
         self.submitted += 1;
         // Either end closes only when a thread failed; finish() then has the reason.
@@ -165,28 +188,46 @@ fn work(
     mut quick: Compressor,
 ) -> Result<()> {
     for job in todo {
-        let mut stored = Vec::new();
-        let mut codec = quick.compress(&job.raw, false, &mut stored)?;
-        if codec == Codec::Stored || stored.len() > job.raw.len() - job.raw.len() / HOPELESS {
-            codec = Codec::Stored;
-            stored.clone_from(&job.raw);
-        } else {
-            codec = compressor.compress(&job.raw, job.x86, &mut stored)?;
-        }
-        stored.shrink_to_fit();
+        let chunk = match job.content {
+            JobContent::Raw { bytes, x86 } => compress(&bytes, x86, &mut compressor, &mut quick)?,
+            JobContent::Stored(chunk) => chunk,
+        };
         let compressed = Compressed {
             place: job.place,
             id: job.id,
-            raw_len: job.raw.len() as u32,
-            codec,
-            digest: Digest::of(&stored),
-            stored,
+            raw_len: chunk.raw_len,
+            codec: chunk.codec,
+            digest: Digest::of(&chunk.stored),
+            stored: chunk.stored,
         };
         if done.send(compressed).is_err() {
             break;
         }
     }
     Ok(())
+}
+
+fn compress(
+    raw: &[u8],
+    x86: bool,
+    compressor: &mut Compressor,
+    quick: &mut Compressor,
+) -> Result<StoredChunk> {
+    let mut stored = Vec::new();
+    let mut codec = quick.compress(raw, false, &mut stored)?;
+    if codec == Codec::Stored || stored.len() > raw.len() - raw.len() / HOPELESS {
+        codec = Codec::Stored;
+        stored.clear();
+        stored.extend_from_slice(raw);
+    } else {
+        codec = compressor.compress(raw, x86, &mut stored)?;
+    }
+    stored.shrink_to_fit();
+    Ok(StoredChunk {
+        stored,
+        codec,
+        raw_len: raw.len() as u32,
+    })
 }
 
 fn collect(

@@ -21,6 +21,11 @@ use crate::net::worker::yield_to_demand;
 /// Interval of the checks for waiting readers.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Chunks that wait to be written to the disk, bytes, from which the stream waits for the disk.
+const UNWRITTEN_LEN_MAX: u64 = 4 << 20;
+/// Interval of the checks for a disk that is behind.
+const WRITE_LOOK: Duration = Duration::from_millis(5);
+
 /// Maximum number of attempts in a row to resume a broken stream without receiving a unit.
 const TRIES_MAX: u32 = 20;
 
@@ -87,6 +92,7 @@ impl UpdateStream {
             let error = match self.unit(row, &mut coming).await {
                 Ok(frame) => {
                     self.update.settle(row, frame).await;
+                    self.until_written(row).await?;
                     self.state.set(format!("{} of {count} units", row + 1));
                     (row, tries) = (row + 1, 0);
                     continue;
@@ -167,6 +173,19 @@ impl UpdateStream {
             ahead: Vec::new(),
             next: row,
         })
+    }
+
+    /// Returns when few made chunks wait for the disk: a queue of all of them would fill the memory, and a
+    /// full one drops chunks. Hot units do not wait.
+    async fn until_written(&self, row: u32) -> Result<(), FetchError> {
+        let unwritten = || self.update.caches.unwritten_len();
+        while row >= self.update.plan.hot_count() && unwritten() > UNWRITTEN_LEN_MAX {
+            if self.inner.closed.load(Ordering::Relaxed) {
+                return Err(FetchError::Closed);
+            }
+            tokio::time::sleep(WRITE_LOOK).await;
+        }
+        Ok(())
     }
 
     /// Returns when no reader has waited for some seconds. Until then readers do not wait for the stream.

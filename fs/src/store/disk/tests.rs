@@ -135,3 +135,29 @@ fn a_chunk_larger_than_the_cache_is_not_kept_and_drives_nothing_out() {
     let cache = DiskCache::open(dir.path(), 2 * space(40_000)).unwrap();
     assert!(cache.get(&chunk(0).0).is_some() && cache.get(&chunk(1).0).is_some());
 }
+
+/// The stream of an update pack waits by this length, so it counts every chunk until the writer has it.
+#[test]
+fn waiting_chunks_are_counted_until_they_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = DiskCache::open(dir.path(), 1 << 30).unwrap();
+    // The writer stops at the lock when it has taken the first chunk.
+    let held = cache.shared.lock();
+    let (queue, len) = (cache.queue.as_ref().unwrap(), 40_000);
+    for i in 0..3 {
+        let (digest, bytes) = chunk(i);
+        cache.shared.waiting_len.fetch_add(len, Ordering::AcqRel);
+        queue.send((digest, bytes)).unwrap();
+    }
+    assert!(cache.waiting_len() >= 2 * len);
+    drop(held);
+    for i in 3..20 {
+        cache.put(&chunk(i).0, &chunk(i).1);
+    }
+    // Dropping the cache waits for its writer.
+    let shared = Arc::clone(&cache.shared);
+    drop(cache);
+    assert_eq!(shared.waiting_len.load(Ordering::Acquire), 0);
+    let cache = shared;
+    assert!((0..20).all(|i| cache.knows(&chunk(i).0)));
+}

@@ -6,14 +6,14 @@ use layerfmt::{DirentTarget, Index, Ino, ROOT};
 
 /// The regular files of an index by their paths.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(crate) struct Files {
     by_path: HashMap<Vec<u8>, Ino>,
     by_blank_path: HashMap<Vec<u8>, Vec<Ino>>,
     by_blank_name: HashMap<Vec<u8>, Vec<Ino>>,
 }
 
 impl Files {
-    pub(super) fn of(index: &Index) -> Files {
+    pub(crate) fn of(index: &Index) -> Files {
         let mut files = Files {
             by_path: HashMap::new(),
             by_blank_path: HashMap::new(),
@@ -32,7 +32,7 @@ impl Files {
     /// The file at the same path. Without one, the file nearest in size among those with the same
     /// path except for its numbers; without these, among those with the same file name except for
     /// its numbers.
-    pub(super) fn like(&self, index: &Index, path: &[u8], size: u64) -> Option<Ino> {
+    pub(crate) fn like(&self, index: &Index, path: &[u8], size: u64) -> Option<Ino> {
         let same_name = || {
             let found = self.by_blank_name.get(file_name(&blank(path)));
             found.and_then(|found| nearest(index, found, size))
@@ -42,7 +42,7 @@ impl Files {
 
     /// The file at the same path. Without one, the file nearest in size among those with the same
     /// path except for its numbers.
-    pub(super) fn same(&self, index: &Index, path: &[u8], size: u64) -> Option<Ino> {
+    pub(crate) fn same(&self, index: &Index, path: &[u8], size: u64) -> Option<Ino> {
         if let Some(ino) = self.by_path.get(path) {
             return Some(*ino);
         }
@@ -61,7 +61,7 @@ fn nearest(index: &Index, found: &[Ino], size: u64) -> Option<Ino> {
 }
 
 /// Calls `each` with the path (without a leading slash) and the inode number of every regular file.
-pub(super) fn walk(index: &Index, each: &mut impl FnMut(&[u8], Ino)) {
+pub(crate) fn walk(index: &Index, each: &mut impl FnMut(&[u8], Ino)) {
     let mut waiting = vec![(ROOT, Vec::new())];
     while let Some((dir, path)) = waiting.pop() {
         for entry in index.entries(dir, 0) {
