@@ -11,6 +11,10 @@ use super::Result;
 /// Differences that are so much shorter than the content are not compared with a frame with a prefix.
 const CLOSE_PART: usize = 16;
 
+/// Length of fast differences, per cent of a fast frame with a prefix, up to which the best differences are
+/// the shorter ones: the best frame with a prefix gains more.
+const FAST_PERCENT: usize = 96;
+
 /// A unit without recipes.
 pub(super) struct PlainUnit<'u> {
     pub(super) prefix: &'u [u8],
@@ -47,7 +51,11 @@ impl PlainUnit<'_> {
         let quick = UnitEncoder::estimate();
         let by_runs = script.encode_unit(self.prefix, self.content, quick)?;
         let is_close = by_runs.len() * CLOSE_PART <= self.content.len();
-        Ok(is_close || by_runs.len() <= self.with_prefix(quick)?.1.len())
+        if is_close {
+            return Ok(true);
+        }
+        let (_, by_prefix) = self.with_prefix(quick)?;
+        Ok(by_runs.len() * 100 <= by_prefix.len() * FAST_PERCENT)
     }
 }
 
