@@ -279,6 +279,9 @@ bench-update: bench-programs lab/updates ## Bytes of updates: packs against squa
 bench-memory: build bench-programs ## Memory of the daemon: 100,000 and 200,000 inodes, 200 MiB read, a soak (root; SOAK=180)
 	./benches/memory/memory.py --soak $(or $(SOAK),180)
 
+bench-scale: build ## Bake, flatten and mounts of 10,000 to 1,000,000 small files: processor time, memory, index (root; SIZES=10000,2000000 ROUNDS=5 BENCH_BEFORE=DIR of older programs)
+	./benches/scale/scale.py $(if $(SIZES),--sizes $(SIZES)) --rounds $(ROUNDS)
+
 bench-switch: build ## Seconds, delays of readers, bytes and memory of switches of a running mount (root; SWITCHES=1000)
 	./benches/switch/switch.py --switches $(or $(SWITCHES),1000)
 
@@ -368,4 +371,4 @@ clean-lab: ## Remove the files of demo and boot tests
 	rm -rf lab
 
 .PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-rehearse test-duty test-generators test-loaders test-grub test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-updates-long test-fleet test-fleet-boot test-fleet-crowd bench-push test-history-scale test-shell test-stress test-switches test-python test-fio test-model-long test-benches deny advisories clean-lab \
-  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-switch bench-visible bench-sizes bench-update bench-mirror bench-boot bench-clients bench-distros bench-smallest bench-read bench-report
+  bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-scale bench-switch bench-visible bench-sizes bench-update bench-mirror bench-boot bench-clients bench-distros bench-smallest bench-read bench-report

@@ -161,7 +161,8 @@ pub fn bake(
     let read = Instant::now();
     let mut seen = assembly.seen.clone();
     seen.notes.append(&mut said.notes);
-    let upper = entry_paths(&assembly);
+    // Without a base every entry is a change.
+    let upper = base.map_or_else(Vec::new, |_| entry_paths(&assembly));
     let (tree, listed) = changes(
         assembly,
         writer.base(),
@@ -175,8 +176,10 @@ pub fn bake(
         labels: recipe.labels.clone(),
     };
     let progress = writer.progress();
+    let is_empty = is_empty(&tree, base);
+    let no_ops = upper.iter().filter(|path| !holds(&tree, path)).count() as u64;
     let info = writer
-        .finish(&tree, &meta)
+        .finish(tree, &meta)
         .doing(|| "cannot write the layer".into())?;
     let written = Instant::now();
     let checked = verify(&partial, base)?;
@@ -193,8 +196,8 @@ pub fn bake(
         borrowed_chunks: info.borrowed_chunks,
         content_len: progress.raw,
         deduplicated_len: progress.deduplicated,
-        is_empty: is_empty(&tree, base),
-        no_ops: upper.iter().filter(|path| !holds(&tree, path)).count() as u64,
+        is_empty,
+        no_ops,
         whiteouts: seen.whiteouts,
         entries: seen.entries,
         excluded_count: seen.excluded_count,

@@ -32,6 +32,7 @@ pub struct Cli {
 /// Runs one command line and gives the process its exit code.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
+    crate::sys::heap::return_large_blocks();
     start_log(&cli.globals);
     match cli.command.run(&cli.globals, Cli::command) {
         Ok(code) => code,

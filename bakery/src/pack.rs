@@ -121,7 +121,7 @@ pub(crate) fn build(
     };
     let mut writer = LayerWriter::create(path, options, None)?;
     let (places, raw_digests, hot_len) = write_chunks(&mut writer, index, source, &ranges)?;
-    let pack = writer.finish(&Tree::new(Metadata::default()), &meta(origin))?;
+    let pack = writer.finish(Tree::new(Metadata::default()), &meta(origin))?;
     let layer = Layer::open(path)?;
     let index_packed = repoint(plain, &layer, &places, &raw_digests)?;
     Ok(Packed {

@@ -4,6 +4,7 @@
     reason = "this module is the bakery's one place for it; each block says why it holds"
 )]
 
+pub(crate) mod heap;
 pub(crate) mod lease;
 pub(crate) mod local_time;
 pub(crate) mod sending;

@@ -65,7 +65,7 @@ fn index(c: &mut Criterion) {
     let layer = system(directory.path());
     let index = Arc::clone(layer.index());
     let head = std::fs::read(directory.path().join("system.layer")).unwrap();
-    let raw = index.as_bytes().to_vec();
+    let raw = index.raw().to_vec();
     let mut group = c.benchmark_group("index");
     group.throughput(Throughput::Elements(index.inode_count().into()));
     group.bench_function("open and validate", |b| {

@@ -45,7 +45,7 @@ fn bake(trace: &Trace, tree: &Path, path: &Path) {
         )
         .unwrap();
     }
-    writer.finish(&made, &Meta::default()).unwrap();
+    writer.finish(made, &Meta::default()).unwrap();
 }
 
 fn cold(trace: &Trace, mount: impl Fn() -> Mounted) -> Duration {

@@ -110,7 +110,7 @@ pub fn folder<C>(tree: &mut Tree<C>, parent: NodeId, name: &str) -> Result<NodeI
 pub fn layer(path: &Path, shape: Shape) -> Result<LayerInfo, Failure> {
     let mut writer = LayerWriter::create(path, Options::level(3), None)?;
     let tree = tree(shape, |content| add(&mut writer, &content))?;
-    Ok(writer.finish(&tree, &Meta::default())?)
+    Ok(writer.finish(tree, &Meta::default())?)
 }
 
 /// Puts one content into a writer.

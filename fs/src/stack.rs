@@ -62,16 +62,20 @@ impl Stack {
     pub fn open(paths: &[PathBuf]) -> Result<Stack, StackError> {
         let mut layers = Vec::with_capacity(paths.len());
         for path in paths {
-            layers.push(Arc::new(open_layer(path)?));
+            layers.push(open_layer(path)?);
         }
         let top = layers.last().ok_or(StackError::Empty)?;
         let name = format!("layerfs:{}", top.digest());
-        let merged = layerfmt::flatten::flatten_layers(layers.iter().map(Arc::as_ref), false)
-            .map_err(StackError::Flatten)?;
+        let mut files = LayerSet::default();
+        for layer in &layers {
+            files.add(layer.file());
+        }
+        let references = layers.iter().map(Layer::layer_ref).collect();
+        let index = layerfmt::flatten::flatten_into_one(layers).map_err(StackError::Flatten)?;
         Ok(Stack {
-            index: merged.index,
-            layers: layers.iter().map(|layer| layer.layer_ref()).collect(),
-            source: Arc::new(LayerSet::new(layers)),
+            index,
+            layers: references,
+            source: Arc::new(files),
             control: Arc::new(Local),
             trace: None,
             name,

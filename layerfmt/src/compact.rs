@@ -57,10 +57,8 @@ pub fn recompress(
     let index = &merged.index;
     let mut writer = LayerWriter::create(path, options, None)?;
     let mut reader = ContentReader::new(index, source);
-    let mut tree = from_index::tree(index, |_, inode| Content {
-        size: inode.size,
-        digest: Digest::default(),
-        extents: [].into(),
+    let mut tree = from_index::tree(index, |_, inode| {
+        Content::new(inode.size, Digest::default(), &[])
     })?;
     for ino in 0..index.inode_count() {
         let Some(inode) = index.inode(ino).filter(|inode| inode.is_file()) else {
@@ -74,7 +72,7 @@ pub fn recompress(
         }
         progress(writer.progress().raw);
     }
-    writer.finish(&tree, meta)
+    writer.finish(tree, meta)
 }
 
 fn create(path: &Path) -> Result<File> {

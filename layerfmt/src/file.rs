@@ -51,7 +51,7 @@ pub(crate) fn sections(
     effort: SectionEffort,
 ) -> Result<(Superblock, Vec<u8>)> {
     let mut raw: Vec<(SectionId, std::borrow::Cow<'_, [u8]>)> =
-        vec![(SectionId::Index, index.as_bytes().into())];
+        vec![(SectionId::Index, index.raw())];
     if let Some(content) = content {
         raw.push((SectionId::Content, content.as_bytes().into()));
     }

@@ -86,6 +86,28 @@ pub fn flatten_layers<'l>(
     flatten(&inputs?)
 }
 
+/// Flattens the tables of open layer files, base first, which are needed no more: at the end only the
+/// merged ones are in memory.
+///
+/// # Errors
+/// The errors of [`flatten`].
+pub fn flatten_into_one(layers: Vec<Layer>) -> Result<Arc<Index>> {
+    let parts = layers.into_iter();
+    let parts = parts.map(|layer| (layer.layer_ref(), layer.into_index()));
+    let mut parts: Vec<(LayerRef, Arc<Index>)> = parts.collect();
+    if let [(layer, index)] = parts.as_mut_slice()
+        && Arc::get_mut(index).is_some_and(|index| index.lend(*layer))
+    {
+        return Ok(Arc::clone(index));
+    }
+    let inputs = parts.into_iter().map(|(layer, index)| FlattenInput {
+        index,
+        layer,
+        content: None,
+    });
+    Ok(flatten(&inputs.collect::<Vec<_>>())?.index)
+}
+
 impl MergedIndex {
     /// Reads a merged index from its file.
     ///

@@ -6,8 +6,10 @@
 pub(crate) mod builder;
 mod rows;
 mod successor;
+pub(crate) mod tables;
 mod validate;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::digest::{DIGEST_LEN, Digest};
@@ -17,6 +19,7 @@ use crate::layout::columns::{Area, Column, Columns, Counts};
 use crate::layout::inode::{FLAG_OPAQUE, S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use crate::time::Time;
 
+use self::tables::{Packer, Tables};
 pub use rows::{Dirent, DirentTarget, Extent, Inode, LayerRef};
 pub use successor::{NameChange, Restyled, Successor};
 
@@ -29,7 +32,7 @@ pub const ROOT: Ino = 0;
 /// A validated index.
 #[derive(Debug, Clone)]
 pub struct Index {
-    raw: Vec<u8>,
+    tables: Tables,
     columns: Columns,
 }
 
@@ -41,8 +44,23 @@ impl Index {
     /// The first rule that is broken, with section "INDEX" and the offset in `raw`.
     pub fn decode(raw: Vec<u8>, data_end: u64) -> Result<Index> {
         let columns = Columns::new(Counts::decode(&raw)?);
-        validate::validate(&raw, &columns, data_end)?;
-        Ok(Index { raw, columns })
+        validate::raw(&raw, &columns, data_end)?;
+        let tables = tables::of_raw(raw, &columns);
+        Ok(Index { tables, columns })
+    }
+
+    /// Validates tables like [`Index::decode`].
+    pub(crate) fn packed(packer: Packer, counts: Counts, data_end: u64) -> Result<Index> {
+        Index::of_tables(packer.finish(), counts, data_end)
+    }
+
+    fn of_tables(tables: Tables, counts: Counts, data_end: u64) -> Result<Index> {
+        let columns = Columns::new(counts);
+        match tables.as_raw() {
+            Some(raw) => validate::raw(raw, &columns, data_end)?,
+            None => validate::packed(&tables, &columns, data_end)?,
+        }
+        Ok(Index { tables, columns })
     }
 
     /// An index with only an empty root directory.
@@ -63,12 +81,36 @@ impl Index {
                 slot.copy_from_slice(&value.to_le_bytes());
             }
         }
-        Index { raw, columns }
+        let tables = Tables::raw(raw, &columns);
+        Index { tables, columns }
     }
 
-    /// The uncompressed bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.raw
+    /// The uncompressed bytes: of a large index, which is not in this form in memory, a copy.
+    pub fn raw(&self) -> Cow<'_, [u8]> {
+        self.tables.to_raw(&self.columns)
+    }
+
+    /// Makes the merged index of the stack of only this layer, if that takes no new tables: its
+    /// chunks are all its own, and it hides nothing. Otherwise false, and nothing changes.
+    pub(crate) fn lend(&mut self, layer: LayerRef) -> bool {
+        let counts = *self.counts();
+        let rows = |column, count: u32| (0..count).map(move |row| (column, row));
+        let mut dirents = rows(Column::DirentInode, counts.dirents);
+        let mut inodes = rows(Column::InodeMode, counts.inodes);
+        let fits = self.tables.is_packed()
+            && counts.layers == 0
+            && dirents.all(|(column, row)| self.u32(column, row) != 0)
+            && inodes.all(|(column, row)| self.u32(column, row) >> 16 == 0);
+        if !fits {
+            return false;
+        }
+        self.tables.lend(&layer.digest.0, layer.file_len);
+        let counts = Counts {
+            layers: 1,
+            ..counts
+        };
+        self.columns = Columns::new(counts);
+        true
     }
 
     /// Rows of every table.
@@ -88,11 +130,7 @@ impl Index {
 
     #[inline]
     fn u32(&self, column: Column, row: u32) -> u32 {
-        let at = self.columns.start(column) + row as usize * 4;
-        self.raw
-            .get(at..at + 4)
-            .and_then(|b| b.try_into().ok())
-            .map_or(0, u32::from_le_bytes)
+        self.tables.value(column, row)
     }
 
     fn u64(&self, low: Column, high: Column, row: u32) -> u64 {
@@ -108,8 +146,7 @@ impl Index {
     }
 
     fn area(&self, area: Area, range: Range<usize>) -> &[u8] {
-        let whole = self.raw.get(self.columns.area(area)).unwrap_or_default();
-        whole.get(range).unwrap_or_default()
+        self.tables.area(area).get(range).unwrap_or_default()
     }
 
     fn digest(&self, area: Area, row: u32) -> Digest {

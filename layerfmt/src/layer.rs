@@ -14,12 +14,15 @@ use memmap2::Mmap;
 
 pub use self::content::ContentDigests;
 pub use self::meta::Meta;
-use crate::codec::decode_section;
+use crate::codec::steps::{FrameReader, Unsuitable};
+use crate::codec::{decode_section, verify_section};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, FormatError, Result};
+use crate::index::tables::{self, PACKED_LEN_MIN, Packer};
 use crate::index::{Index, LayerRef};
 use crate::layout::chunk::Chunk;
-use crate::layout::superblock::{SUPERBLOCK_LEN, SectionId, Superblock};
+use crate::layout::columns::{Columns, Counts, HEADER_LEN};
+use crate::layout::superblock::{SUPERBLOCK_LEN, Section, SectionId, Superblock};
 
 /// The storage of a layer's bytes.
 #[derive(Debug)]
@@ -73,13 +76,36 @@ impl Bytes {
     }
 }
 
+/// The file of a layer, without its tables.
+#[derive(Debug)]
+pub struct LayerFile {
+    bytes: Bytes,
+    digest: Digest,
+}
+
+impl LayerFile {
+    /// The layer's name.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Reads the stored bytes of one of this layer's own chunks into `out` (replaced). Unverified.
+    ///
+    /// # Errors
+    /// The error of the operating system; a file that became too short gives `UnexpectedEof`.
+    pub fn read_stored(&self, chunk: &Chunk, out: &mut Vec<u8>) -> io::Result<()> {
+        // Every byte is overwritten below.
+        out.resize(chunk.stored_len as usize, 0);
+        self.bytes.read_exact_at(out, chunk.offset)
+    }
+}
+
 /// An open, validated layer. Cheap to share; chunk bytes are read on demand and are **not**
 /// verified here: [`crate::decode_chunk`] does that.
 #[derive(Debug)]
 pub struct Layer {
-    bytes: Bytes,
+    file: Arc<LayerFile>,
     superblock: Superblock,
-    digest: Digest,
     index: Arc<Index>,
 }
 
@@ -138,11 +164,10 @@ impl Layer {
             let what = format!("the file has {len} bytes, its superblock says {want}");
             return Err(FormatError::corrupt("superblock", 32, what));
         }
-        let raw = read_section(&bytes, &superblock, SectionId::Index)?.unwrap_or_default();
-        let index = Arc::new(Index::decode(raw, superblock.data_end)?);
+        let index = Arc::new(read_index(&bytes, &superblock)?);
+        let digest = Digest::of(&head);
         Ok(Layer {
-            bytes,
-            digest: Digest::of(&head),
+            file: Arc::new(LayerFile { bytes, digest }),
             superblock,
             index,
         })
@@ -155,13 +180,23 @@ impl Layer {
 
     /// The layer's name: BLAKE3 of its superblock, which covers the whole file.
     pub fn digest(&self) -> Digest {
-        self.digest
+        self.file.digest
+    }
+
+    /// The file, which can be kept without the tables.
+    pub fn file(&self) -> &Arc<LayerFile> {
+        &self.file
+    }
+
+    /// The index, which the caller may change if nobody else has it.
+    pub(crate) fn into_index(self) -> Arc<Index> {
+        self.index
     }
 
     /// Name and length, as another index refers to this layer.
     pub fn layer_ref(&self) -> LayerRef {
         LayerRef {
-            digest: self.digest,
+            digest: self.digest(),
             file_len: self.superblock.file_len,
         }
     }
@@ -176,7 +211,7 @@ impl Layer {
     /// # Errors
     /// When the section is damaged or cannot be read.
     pub fn content(&self) -> Result<Option<ContentDigests>> {
-        read_section(&self.bytes, &self.superblock, SectionId::Content)?
+        read_section(&self.file.bytes, &self.superblock, SectionId::Content)?
             .map(|raw| ContentDigests::decode(raw, &self.index))
             .transpose()
     }
@@ -186,27 +221,25 @@ impl Layer {
     /// # Errors
     /// When the section is damaged or cannot be read.
     pub fn meta(&self) -> Result<Option<Meta>> {
-        read_section(&self.bytes, &self.superblock, SectionId::Meta)?
+        read_section(&self.file.bytes, &self.superblock, SectionId::Meta)?
             .map(|raw| Meta::decode(&raw))
             .transpose()
     }
 
     /// The file, if the layer was made of bytes in memory ([`Layer::from_vec`]).
     pub fn in_memory(&self) -> Option<&[u8]> {
-        match &self.bytes {
+        match &self.file.bytes {
             Bytes::Owned(bytes) => Some(bytes),
             Bytes::File(_) | Bytes::Mapped(_) => None,
         }
     }
 
-    /// Reads the stored bytes of one of this layer's own chunks into `out` (replaced). Unverified.
+    /// Reads a chunk like [`LayerFile::read_stored`].
     ///
     /// # Errors
-    /// The error of the operating system; a file that became too short gives `UnexpectedEof`.
+    /// The errors of that function.
     pub fn read_stored(&self, chunk: &Chunk, out: &mut Vec<u8>) -> io::Result<()> {
-        // Every byte is overwritten below.
-        out.resize(chunk.stored_len as usize, 0);
-        self.bytes.read_exact_at(out, chunk.offset)
+        self.file.read_stored(chunk, out)
     }
 }
 
@@ -215,7 +248,48 @@ fn open(path: &Path) -> Result<File> {
         .map_err(|e| FormatError::io("file", 0, format!("cannot open {}", path.display()), e))
 }
 
+/// The index of a file. A large one is decoded in steps, so that its raw bytes are never in memory as
+/// a whole.
+fn read_index(bytes: &Bytes, superblock: &Superblock) -> Result<Index> {
+    let Some((section, stored)) = stored_section(bytes, superblock, SectionId::Index)? else {
+        return Index::decode(Vec::new(), superblock.data_end);
+    };
+    if section.raw_len >= PACKED_LEN_MIN as u64
+        && let Ok((counts, packer)) = in_steps(&stored, section.raw_len)
+    {
+        drop(stored);
+        return Index::packed(packer, counts, superblock.data_end);
+    }
+    Index::decode(decode_section(section, &stored)?, superblock.data_end)
+}
+
+/// Packs the tables of a verified section while it is decoded.
+fn in_steps(stored: &[u8], raw_len: u64) -> std::result::Result<(Counts, Packer), Unsuitable> {
+    let mut reader = FrameReader::new(stored)?;
+    let mut header = [0; HEADER_LEN];
+    reader.fill(&mut header)?;
+    let counts = Counts::decode(&header).map_err(|_| Unsuitable)?;
+    let layout = Columns::new(counts);
+    if layout.len() as u64 != raw_len {
+        return Err(Unsuitable);
+    }
+    let packer = tables::pack(&layout, |place| reader.fill(place))?;
+    reader.finish()?;
+    Ok((counts, packer))
+}
+
 fn read_section(bytes: &Bytes, superblock: &Superblock, id: SectionId) -> Result<Option<Vec<u8>>> {
+    stored_section(bytes, superblock, id)?
+        .map(|(section, stored)| decode_section(section, &stored))
+        .transpose()
+}
+
+/// A section's row and its stored bytes, verified.
+fn stored_section<'b>(
+    bytes: &'b Bytes,
+    superblock: &'b Superblock,
+    id: SectionId,
+) -> Result<Option<(&'b Section, Cow<'b, [u8]>)>> {
     let Some(section) = superblock.section(id) else {
         return Ok(None);
     };
@@ -238,5 +312,28 @@ fn read_section(bytes: &Bytes, superblock: &Superblock, id: SectionId) -> Result
             usize::try_from(section.stored_len).unwrap_or(0),
         )
         .map_err(|e| FormatError::io(id.name(), section.offset, "cannot read", e))?;
-    decode_section(section, &stored).map(Some)
+    verify_section(section, &stored)?;
+    Ok(Some((section, stored)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// docs/FORMAT.md 6: a section is one zstd frame of exactly its raw length.
+    #[test]
+    fn a_section_decoded_in_steps_has_the_tables_of_the_whole() {
+        let index = Index::empty();
+        let raw = index.raw();
+        let frame = |bytes: &[u8]| zstd::bulk::compress(bytes, 3).unwrap();
+        let (counts, packer) = in_steps(&frame(&raw), raw.len() as u64).unwrap();
+        let packed = Index::packed(packer, counts, SUPERBLOCK_LEN as u64).unwrap();
+        assert_eq!(packed.raw(), raw);
+        assert_eq!(packed.inode(0), index.inode(0));
+        let longer = [&raw[..], b"x"].concat();
+        assert!(in_steps(&frame(&longer), raw.len() as u64).is_err());
+        assert!(in_steps(&frame(&longer), longer.len() as u64).is_err());
+        assert!(in_steps(&frame(&raw)[1..], raw.len() as u64).is_err());
+        assert!(in_steps(&frame(&raw[..40]), 40).is_err());
+    }
 }

@@ -26,7 +26,7 @@
 //! let mut tree = Tree::new(metadata(0o755));
 //! let file = Node { meta: metadata(0o644), kind: Kind::File(content) };
 //! tree.insert(ROOT, Name::new(b"hello")?, file)?;
-//! writer.finish(&tree, &Meta::default())?;
+//! writer.finish(tree, &Meta::default())?;
 //!
 //! let layer = Arc::new(Layer::open(&path)?);
 //! let entry = layer.index().lookup(layerfmt::ROOT, b"hello").ok_or("no entry")?;

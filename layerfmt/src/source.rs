@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::codec::decode_chunk;
 use crate::digest::Digest;
 use crate::index::{Extent, Index, Ino};
-use crate::layer::Layer;
+use crate::layer::{Layer, LayerFile};
 use crate::layout::chunk::{Chunk, ChunkFile};
 
 /// A source of stored chunks. The caller always verifies the bytes.
@@ -19,32 +19,37 @@ pub trait StoredChunks: Send + Sync {
     fn read_stored(&self, index: &Index, chunk: &Chunk, out: &mut Vec<u8>) -> io::Result<()>;
 }
 
-/// Local layers by digest: the source for the merged index of a stack of files.
+/// Files of local layers by digest: the source for the merged index of a stack of files. Their tables
+/// are not kept.
 #[derive(Debug, Default, Clone)]
 pub struct LayerSet {
-    layers: HashMap<Digest, Arc<Layer>>,
+    layers: HashMap<Digest, Arc<LayerFile>>,
 }
 
 impl LayerSet {
     /// The given layers.
     pub fn new(layers: impl IntoIterator<Item = Arc<Layer>>) -> LayerSet {
-        LayerSet {
-            layers: layers
-                .into_iter()
-                .map(|layer| (layer.digest(), layer))
-                .collect(),
+        let mut set = LayerSet::default();
+        for layer in layers {
+            set.add(layer.file());
         }
+        set
     }
 
     /// These layers and another one.
     #[must_use]
-    pub fn with(mut self, layer: Arc<Layer>) -> LayerSet {
-        self.layers.insert(layer.digest(), layer);
+    pub fn with(mut self, layer: &Layer) -> LayerSet {
+        self.add(layer.file());
         self
     }
 
-    /// The layer with this digest.
-    pub fn get(&self, digest: &Digest) -> Option<&Arc<Layer>> {
+    /// Adds the file of a layer.
+    pub fn add(&mut self, file: &Arc<LayerFile>) {
+        self.layers.insert(file.digest(), Arc::clone(file));
+    }
+
+    /// The file of the layer with this digest.
+    pub fn get(&self, digest: &Digest) -> Option<&Arc<LayerFile>> {
         self.layers.get(digest)
     }
 }

@@ -9,18 +9,16 @@ mod content;
 mod pipeline;
 mod tables;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
 use zstd::zstd_safe::Strategy;
 
 use self::base::BASE;
 pub use self::base::Base;
 pub use self::content::{BLOCK_LEN, Content, ContentHasher};
-use self::content::{Data, Spool};
+use self::content::{Data, Identity, Spool};
 use self::pipeline::Pipeline;
 pub use self::pipeline::StoredChunk;
 pub use crate::codec::{Effort, Tuned};
@@ -140,8 +138,8 @@ pub struct LayerWriter {
     base: Option<Base>,
     /// One open bundle of small contents for each class.
     bundles: [Bundle; 2],
-    known_files: HashMap<(Digest, u64), Arc<[Extent]>>,
-    known_sizes: std::collections::HashSet<u64>,
+    known_files: HashSet<Content>,
+    known_sizes: HashSet<u64>,
     known_chunks: HashMap<Digest, u32>,
     /// Raw digests of own chunks, in the order they were cut.
     raw_digests: Vec<Digest>,
@@ -178,8 +176,8 @@ impl LayerWriter {
             options,
             base,
             bundles: Default::default(),
-            known_files: HashMap::new(),
-            known_sizes: std::collections::HashSet::new(),
+            known_files: HashSet::new(),
+            known_sizes: HashSet::new(),
             known_chunks: HashMap::new(),
             raw_digests: Vec::new(),
             progress: Progress::default(),
@@ -239,14 +237,10 @@ impl LayerWriter {
         }
         // It may be a content we have: look before it is cut.
         let mut spool = Spool::new(data, &self.spool_dir)?;
-        if let Some(extents) = self.find(spool.digest(), size) {
+        if let Some(content) = self.find(spool.digest(), size) {
             self.progress.raw += spool.len();
             self.progress.deduplicated += spool.len();
-            return Ok(Content {
-                size,
-                digest: spool.digest(),
-                extents,
-            });
+            return Ok(content);
         }
         let mut again = spool.rewind()?;
         let segments = again.segments.clone();
@@ -262,20 +256,18 @@ impl LayerWriter {
                 .is_some_and(|base| base.sizes.contains(&size))
     }
 
-    fn find(&self, digest: Digest, size: u64) -> Option<Arc<[Extent]>> {
-        if let Some(extents) = self.known_files.get(&(digest, size)) {
-            return Some(Arc::clone(extents));
+    fn find(&self, digest: Digest, size: u64) -> Option<Content> {
+        if let Some(content) = self.known_files.get(&Identity { size, digest }) {
+            return Some(content.clone());
         }
         let base = self.base.as_ref()?;
-        base.files
-            .get(&(digest, size))
-            .map(|ino| base.extents(*ino))
+        let ino = base.files.get(&(digest, size))?;
+        Some(Content::new(size, digest, &base.extents(*ino)))
     }
 
     fn know(&mut self, content: &Content) {
-        self.known_files
-            .insert((content.digest, content.size), Arc::clone(&content.extents));
-        self.known_sizes.insert(content.size);
+        self.known_files.insert(content.clone());
+        self.known_sizes.insert(content.size());
     }
 
     /// A content that fits in memory.
@@ -283,13 +275,9 @@ impl LayerWriter {
         let digest = runs.digest();
         let len = runs.bytes.len() as u64;
         self.progress.raw += len;
-        if let Some(extents) = self.find(digest, size) {
+        if let Some(content) = self.find(digest, size) {
             self.progress.deduplicated += len;
-            return Ok(Content {
-                size,
-                digest,
-                extents,
-            });
+            return Ok(content);
         }
         let mut extents = Vec::new();
         let x86 = content::is_x86(&runs.bytes);
@@ -313,11 +301,7 @@ impl LayerWriter {
             }
             self.close(cut.finish(), x86, &mut extents)?;
         }
-        let content = Content {
-            size,
-            digest,
-            extents: extents.into(),
-        };
+        let content = Content::new(size, digest, &extents);
         self.know(&content);
         Ok(content)
     }
@@ -338,11 +322,7 @@ impl LayerWriter {
             }
         }
         self.close(cut.finish(), x86.unwrap_or(false), &mut extents)?;
-        let content = Content {
-            size,
-            digest: hasher.finish(size),
-            extents: extents.into(),
-        };
+        let content = Content::new(size, hasher.finish(size), &extents);
         self.know(&content);
         Ok(content)
     }
@@ -464,12 +444,15 @@ impl LayerWriter {
     ///
     /// # Errors
     /// The tree is larger than an index can be or the file cannot be written.
-    pub fn finish(mut self, tree: &Tree<Content>, meta: &Meta) -> Result<LayerInfo> {
+    pub fn finish(mut self, tree: Tree<Content>, meta: &Meta) -> Result<LayerInfo> {
         for class in 0..self.bundles.len() {
             self.flush(class)?;
         }
+        // A large tree and its tables need much memory, and so does their compression.
+        drop((self.known_files, self.known_sizes, self.known_chunks));
         let written = self.pipeline.finish()?;
-        let tables = tables::build(tree, &written, &self.raw_digests, self.base.as_ref())?;
+        let tables = tables::build(&tree, &written, &self.raw_digests, self.base.as_ref())?;
+        drop(tree);
         let file = FileParts {
             file: &self.file,
             data_end: written.data_end,

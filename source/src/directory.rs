@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -279,14 +280,14 @@ impl Source for DirectorySource {
 /// All extended attributes of the object `link`, without following it.
 fn xattrs(link: &[u8]) -> Result<Option<Arc<Xattrs>>, Errno> {
     let link = Path::new(std::ffi::OsStr::from_bytes(link));
-    let mut list = [0u8; 64 << 10];
-    let len = match rustix::fs::llistxattr(link, &mut list) {
-        Ok(len) => len,
+    // Most objects have no attributes: nothing clears the buffer.
+    let mut list = [MaybeUninit::<u8>::uninit(); 64 << 10];
+    let names: &[u8] = match rustix::fs::llistxattr(link, &mut list) {
+        Ok((names, _)) => names,
         Err(Errno::NOTSUP | Errno::NOENT) => return Ok(None),
         Err(errno) => return Err(errno),
     };
     let mut found = Xattrs::new();
-    let names = list.get(..len).unwrap_or_default();
     let mut value = Vec::new();
     for name in names
         .split(|&byte| byte == 0)

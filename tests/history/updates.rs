@@ -141,7 +141,7 @@ fn require_reached(
     let frame = head.index.unwrap();
     let index = &frames[..frame.stored_len as usize];
     let index = decode_index(&frame, index, &old.index).unwrap();
-    assert_eq!(index.as_bytes(), new.index.as_bytes());
+    assert_eq!(index.raw(), new.index.raw());
     let plan = UpdatePlan::new(head, &old.index, &index).unwrap();
     let gone: Vec<bool> = (0..old.index.chunk_count())
         .map(|_| random.random_bool(0.3))

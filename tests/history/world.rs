@@ -219,7 +219,7 @@ pub(crate) fn bake(path: &Path, base: Option<&MergedIndex>, target: &Files) {
         Some(base) => diff(&base, &tree).unwrap(),
         None => tree,
     };
-    writer.finish(&tree, &Meta::default()).unwrap();
+    writer.finish(tree, &Meta::default()).unwrap();
 }
 
 pub(crate) fn name(text: &str) -> ProfileName {

@@ -212,5 +212,5 @@ fn write_layer(path: &Path, files: &BTreeMap<String, Vec<u8>>, effort: Effort) {
         tree.set(ROOT, Name::new(name.as_bytes()).unwrap(), Child::Node(node))
             .unwrap();
     }
-    writer.finish(&tree, &Meta::default()).unwrap();
+    writer.finish(tree, &Meta::default()).unwrap();
 }

@@ -32,7 +32,7 @@ pub(crate) fn bake(source: &Path, layer: &Path) {
         linked: HashMap::new(),
     };
     baker.directory(source, ROOT);
-    baker.writer.finish(&baker.tree, &Meta::default()).unwrap();
+    baker.writer.finish(baker.tree, &Meta::default()).unwrap();
 }
 
 fn metadata(path: &Path) -> Metadata {

@@ -5,7 +5,6 @@
 //! bake still apply.
 
 use std::io::Read as _;
-use std::sync::Arc;
 
 use layerfmt::writer::ContentHasher;
 use layerfmt::{Content, Digest, MergedIndex};
@@ -88,11 +87,7 @@ impl Contents for Listed {
         if size > i64::MAX as u64 {
             return Err(not_listed(source, path));
         }
-        Ok(Content {
-            size,
-            digest,
-            extents: Arc::from([]),
-        })
+        Ok(Content::new(size, digest, &[]))
     }
 }
 

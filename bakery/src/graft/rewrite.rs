@@ -54,7 +54,7 @@ impl Rewrite<'_> {
             }) = shown.node(id as NodeId)
             {
                 known
-                    .entry((content.digest, content.size))
+                    .entry((content.digest(), content.size()))
                     .or_insert_with(|| content.clone());
             }
         }
@@ -64,7 +64,7 @@ impl Rewrite<'_> {
             generator: generator(),
             ..self.meta
         };
-        writer.finish(&tree, &meta)?;
+        writer.finish(tree, &meta)?;
         Ok(Layer::map(path)?)
     }
 }

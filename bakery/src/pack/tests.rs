@@ -56,7 +56,7 @@ fn stack(dir: &Path) -> (MergedIndex, LayerSet, BTreeMap<Ino, Vec<u8>>) {
         )
         .unwrap();
     }
-    writer.finish(&tree, &Meta::default()).unwrap();
+    writer.finish(tree, &Meta::default()).unwrap();
     let layer = Arc::new(Layer::open(&path).unwrap());
     let merged = layerfmt::flatten::flatten_layers([layer.as_ref()], true).unwrap();
     let by_ino = contents
@@ -129,7 +129,8 @@ fn a_packed_index_shows_the_same_bytes_and_hot_pages_come_from_the_pack_alone() 
     let pack = Arc::new(Layer::open(&path).unwrap());
     assert_eq!(pack.digest(), packed.pack.digest);
     let base = plain.index.layer(0).unwrap().digest;
-    let both = LayerSet::new([Arc::clone(layers.get(&base).unwrap()), Arc::clone(&pack)]);
+    let mut both = LayerSet::new([Arc::clone(&pack)]);
+    both.add(layers.get(&base).unwrap());
     for (ino, content) in &contents {
         assert_eq!(
             &read(&packed.index.index, &both, *ino, content.len()),

@@ -72,7 +72,7 @@ impl SmallTree {
             tree.set(at, Name::new(name.as_bytes()).unwrap(), Child::Node(node))
                 .unwrap();
         }
-        writer.finish(&tree, &Meta::default()).unwrap();
+        writer.finish(tree, &Meta::default()).unwrap();
         let layer = Arc::new(Layer::open(&path).unwrap());
         let merged = layerfmt::flatten::flatten_layers([layer.as_ref()], true).unwrap();
         SmallTree {

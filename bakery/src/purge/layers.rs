@@ -76,10 +76,8 @@ impl Rewriting {
         let source = OwnAndBelow::new(old.clone(), lenders);
         let base = self.base(history, &found.below)?;
         let mut writer = LayerWriter::create(path, Options::bake(), base)?;
-        let mut tree = from_index::tree(index, |_, inode| Content {
-            size: inode.size,
-            digest: Digest::default(),
-            extents: [].into(),
+        let mut tree = from_index::tree(index, |_, inode| {
+            Content::new(inode.size, Digest::default(), &[])
         })?;
         for path in &request.paths {
             remove(&mut tree, path);
@@ -104,7 +102,7 @@ impl Rewriting {
         // Two layers with only purged contents remain two layers.
         let label = ("purged-from".to_owned(), old.digest().to_string());
         meta.labels.push(label);
-        writer.finish(&tree, &meta)?;
+        writer.finish(tree, &meta)?;
         Ok(reference(&Layer::map(path)?))
     }
 

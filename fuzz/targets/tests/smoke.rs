@@ -215,7 +215,7 @@ fn open_layer() {
 fn decode_index() {
     let raw = |bytes: &Vec<u8>| {
         let layer = layerfmt::Layer::from_vec(bytes.clone()).unwrap();
-        layer.index().as_bytes().to_vec()
+        layer.index().raw().to_vec()
     };
     let corpus: Vec<Vec<u8>> = layers().iter().map(raw).collect();
     drive(&corpus, 30_000, targets::decode_index, |bytes| bytes);

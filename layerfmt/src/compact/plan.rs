@@ -205,8 +205,8 @@ fn table(index: &Index, keep: KeepBorrowed<'_>) -> Result<Table> {
 }
 
 fn renumbered(index: &Index, content: &ContentDigests, table: &Table) -> ContentDigests {
-    let files: Vec<Digest> = (0..index.inode_count())
-        .map(|ino| content.file(ino))
+    let files = (0..index.inode_count())
+        .map(|ino| content.file(ino).0)
         .collect();
     let mut digests = vec![Digest::default(); table.chunks.len()];
     for (old, new) in table.rows.iter().enumerate() {
@@ -214,7 +214,7 @@ fn renumbered(index: &Index, content: &ContentDigests, table: &Table) -> Content
             *slot = content.chunk(old as u32);
         }
     }
-    ContentDigests::from_parts(&files, &digests)
+    ContentDigests::from_parts(files, &digests)
 }
 
 fn layer_of(index: &Index, chunk: &Chunk) -> Result<LayerRef> {

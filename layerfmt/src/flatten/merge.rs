@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::{FlattenInput, MergedIndex};
-use crate::digest::Digest;
+use crate::digest::{DIGEST_LEN, Digest};
 use crate::error::{FormatError, Result};
 use crate::index::builder::{Attributes, Body, Builder};
 use crate::index::{Dirent, DirentTarget, Extent, Index, Ino, LayerRef, ROOT};
@@ -51,7 +51,8 @@ struct LayerMerge<'s> {
     known_chunks: HashMap<(Digest, u64), u32>,
     directories: VecDeque<MergedDirectory>,
     extents: Vec<Extent>,
-    content: Option<(Vec<Digest>, Vec<Digest>)>,
+    /// Digests of files and of chunks.
+    content: Option<(Vec<[u8; DIGEST_LEN]>, Vec<Digest>)>,
 }
 
 pub(super) fn merge(stack: &[FlattenInput], bottom: bool) -> Result<MergedIndex> {
@@ -69,10 +70,10 @@ pub(super) fn merge(stack: &[FlattenInput], bottom: bool) -> Result<MergedIndex>
     while let Some(directory) = merge.directories.pop_front() {
         merge.directory(&directory)?;
     }
-    let index = Index::decode(merge.builder.finish(), SUPERBLOCK_LEN as u64)?;
+    let index = merge.builder.finish(SUPERBLOCK_LEN as u64)?;
     let content = merge
         .content
-        .map(|(files, chunks)| ContentDigests::from_parts(&files, &chunks));
+        .map(|(files, chunks)| ContentDigests::from_parts(files, &chunks));
     Ok(MergedIndex {
         index: Arc::new(index),
         content,
@@ -327,7 +328,7 @@ impl<'s> LayerMerge<'s> {
 
     fn file_digest(&mut self, digest: Digest) {
         if let Some((files, _)) = &mut self.content {
-            files.push(digest);
+            files.push(digest.0);
         }
     }
 

@@ -55,7 +55,7 @@ pub fn rebuild(
             }
         }
     }
-    Index::decode(builder.finish(), data_end)
+    builder.finish(data_end)
 }
 
 fn body<'b>(index: &'b Index, ino: Ino, dir: Ino, extents: &'b [Extent]) -> Result<Body<'b>> {

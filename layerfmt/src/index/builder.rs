@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::{Extent, Ino, LayerRef};
+use super::{Extent, Index, Ino, LayerRef, tables};
 use crate::error::{FormatError, Result};
 use crate::layout::chunk::{Chunk, ChunkFile};
 use crate::layout::columns::Counts;
@@ -277,8 +277,8 @@ impl Builder {
         Ok(ino)
     }
 
-    /// The uncompressed INDEX section.
-    pub(crate) fn finish(self) -> Vec<u8> {
+    /// The index, validated.
+    pub(crate) fn finish(self, data_end: u64) -> Result<Index> {
         let counts = Counts {
             inodes: self.inodes[0].len() as u32,
             dirents: self.dirents[0].len() as u32,
@@ -293,8 +293,6 @@ impl Builder {
             xattr_names_len: self.xattr_names.len() as u32,
             xattr_values_len: self.xattr_values.len() as u32,
         };
-        let mut out = counts.encode().to_vec();
-        out.reserve_exact(crate::layout::columns::Columns::new(counts).len() - out.len());
         let columns = (self.inodes.into_iter())
             .chain(self.dirents)
             .chain(self.extents)
@@ -303,21 +301,15 @@ impl Builder {
             .chain([self.xattr_set_ends])
             .chain(self.xattr_pairs)
             .chain([self.xattr_name_ends]);
-        for column in columns {
-            let words: Vec<[u8; 4]> = column.into_iter().map(u32::to_le_bytes).collect();
-            out.extend_from_slice(words.as_flattened());
-        }
-        for bytes in [
+        let areas = [
             self.chunk_digests,
             self.layer_digests,
             self.names,
             self.symlinks,
             self.xattr_names,
             self.xattr_values,
-        ] {
-            out.extend_from_slice(&bytes);
-        }
-        out
+        ];
+        Index::of_tables(tables::assemble(counts, columns, areas), counts, data_end)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every rule of the INDEX section, checked once at open, so that no accessor of [`super::Index`]
 //! can fail. One function checks one table.
 
+use super::tables::Tables;
 use crate::error::{FormatError, Result};
 use crate::layout::columns::{Area, Column, Columns};
 use crate::layout::inode::*;
@@ -8,8 +9,8 @@ use crate::layout::superblock::SUPERBLOCK_LEN;
 use crate::limits;
 use crate::name;
 
-/// Check all tables of an uncompressed INDEX section.
-pub(super) fn validate(raw: &[u8], columns: &Columns, data_end: u64) -> Result<()> {
+/// Checks all tables of an uncompressed INDEX section.
+pub(super) fn raw(raw: &[u8], columns: &Columns, data_end: u64) -> Result<()> {
     if raw.len() != columns.len() {
         let what = format!(
             "section has {} bytes, its counts say {}",
@@ -18,8 +19,18 @@ pub(super) fn validate(raw: &[u8], columns: &Columns, data_end: u64) -> Result<(
         );
         return Err(FormatError::corrupt("INDEX", 0, what));
     }
-    let check = Check { raw, columns };
-    if columns.counts.dirents < PARALLEL_MIN {
+    let values = Raw { raw, columns };
+    validate(Check { values, columns }, data_end)
+}
+
+/// Checks the same tables in packed form.
+pub(super) fn packed(tables: &Tables, columns: &Columns, data_end: u64) -> Result<()> {
+    let values = tables;
+    validate(Check { values, columns }, data_end)
+}
+
+fn validate<'i, V: Values<'i> + Sync>(check: Check<'i, V>, data_end: u64) -> Result<()> {
+    if check.columns.counts.dirents < PARALLEL_MIN {
         check.tables(data_end)?;
         check.dirents()?;
         return check.extents();
@@ -42,26 +53,30 @@ pub(super) fn validate(raw: &[u8], columns: &Columns, data_end: u64) -> Result<(
 /// Directory entries above which a second thread is worth starting.
 const PARALLEL_MIN: u32 = 10_000;
 
+/// The values to check.
+trait Values<'i>: Copy {
+    /// The first values of a column, as many as it has rows.
+    fn column(self, column: Column, rows: u32) -> impl Iterator<Item = u32> + use<'i, Self>;
+    fn value(self, column: Column, row: u32) -> u32;
+    fn area(self, area: Area) -> &'i [u8];
+}
+
+/// Values as they are in the file.
 #[derive(Clone, Copy)]
-struct Check<'i> {
+struct Raw<'i> {
     raw: &'i [u8],
     columns: &'i Columns,
 }
 
-impl<'i> Check<'i> {
-    /// The values of a column.
-    fn column(&self, column: Column) -> impl Iterator<Item = u32> + use<'i> {
+impl<'i> Values<'i> for Raw<'i> {
+    fn column(self, column: Column, rows: u32) -> impl Iterator<Item = u32> + use<'i> {
         let start = self.columns.start(column);
-        let end = start + self.columns.rows(column) as usize * 4;
-        let bytes = self.raw.get(start..end).unwrap_or_default();
-        bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|word| u32::from_le_bytes(*word))
+        let bytes = self.raw.get(start..start + rows as usize * 4);
+        let words = bytes.unwrap_or_default().as_chunks().0;
+        words.iter().map(|word| u32::from_le_bytes(*word))
     }
 
-    fn value(&self, column: Column, row: u32) -> u32 {
+    fn value(self, column: Column, row: u32) -> u32 {
         let at = self.columns.start(column) + row as usize * 4;
         self.raw
             .get(at..at + 4)
@@ -69,8 +84,43 @@ impl<'i> Check<'i> {
             .map_or(0, u32::from_le_bytes)
     }
 
-    fn area(&self, area: Area) -> &'i [u8] {
+    fn area(self, area: Area) -> &'i [u8] {
         self.raw.get(self.columns.area(area)).unwrap_or_default()
+    }
+}
+
+impl<'i> Values<'i> for &'i Tables {
+    fn column(self, column: Column, rows: u32) -> impl Iterator<Item = u32> + use<'i> {
+        (0..rows).map(move |row| Tables::value(self, column, row))
+    }
+
+    fn value(self, column: Column, row: u32) -> u32 {
+        Tables::value(self, column, row)
+    }
+
+    fn area(self, area: Area) -> &'i [u8] {
+        Tables::area(self, area)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Check<'i, V> {
+    values: V,
+    columns: &'i Columns,
+}
+
+impl<'i, V: Values<'i>> Check<'i, V> {
+    /// The values of a column.
+    fn column(&self, column: Column) -> impl Iterator<Item = u32> + use<'i, V> {
+        self.values.column(column, self.columns.rows(column))
+    }
+
+    fn value(&self, column: Column, row: u32) -> u32 {
+        self.values.value(column, row)
+    }
+
+    fn area(&self, area: Area) -> &'i [u8] {
+        self.values.area(area)
     }
 
     #[cold]

@@ -29,16 +29,14 @@ impl ContentDigests {
         })
     }
 
-    pub(crate) fn from_parts(files: &[Digest], chunks: &[Digest]) -> ContentDigests {
-        let raw = files
-            .iter()
-            .chain(chunks)
-            .flat_map(|digest| digest.0)
-            .collect();
-        ContentDigests {
-            raw,
-            inodes: files.len() as u32,
+    pub(crate) fn from_parts(files: Vec<[u8; DIGEST_LEN]>, chunks: &[Digest]) -> ContentDigests {
+        let inodes = files.len() as u32;
+        let mut raw = files.into_flattened();
+        raw.reserve_exact(chunks.len() * DIGEST_LEN);
+        for digest in chunks {
+            raw.extend_from_slice(&digest.0);
         }
+        ContentDigests { raw, inodes }
     }
 
     /// The uncompressed section.

@@ -197,6 +197,43 @@ pub enum Column {
 /// Number of `u32` columns.
 pub const COLUMNS: usize = Column::XattrNameEnd as usize + 1;
 
+impl Column {
+    /// All columns in the order of the file.
+    pub(crate) const ALL: [Column; COLUMNS] = [
+        Column::InodeMode,
+        Column::InodeUid,
+        Column::InodeGid,
+        Column::InodeSizeLow,
+        Column::InodeSizeHigh,
+        Column::InodeMtimeLow,
+        Column::InodeMtimeHigh,
+        Column::InodeMtimeNsec,
+        Column::InodeNlink,
+        Column::InodeFirst,
+        Column::InodeCount,
+        Column::InodeXattrs,
+        Column::DirentNameEnd,
+        Column::DirentInode,
+        Column::ExtentFileLow,
+        Column::ExtentFileHigh,
+        Column::ExtentChunk,
+        Column::ExtentChunkOffset,
+        Column::ExtentLen,
+        Column::ChunkSource,
+        Column::ChunkOffsetLow,
+        Column::ChunkOffsetHigh,
+        Column::ChunkStoredLen,
+        Column::ChunkRawLen,
+        Column::ChunkCodec,
+        Column::LayerLenLow,
+        Column::LayerLenHigh,
+        Column::XattrSetEnd,
+        Column::XattrPairName,
+        Column::XattrPairValueEnd,
+        Column::XattrNameEnd,
+    ];
+}
+
 /// The byte areas that follow the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
@@ -217,6 +254,18 @@ pub enum Area {
 
 /// Number of byte areas.
 pub(crate) const AREAS: usize = Area::XattrValues as usize + 1;
+
+impl Area {
+    /// All areas in the order of the file.
+    pub(crate) const ALL: [Area; AREAS] = [
+        Area::ChunkDigests,
+        Area::LayerDigests,
+        Area::Names,
+        Area::Symlinks,
+        Area::XattrNames,
+        Area::XattrValues,
+    ];
+}
 
 /// Positions of every column and area in the uncompressed INDEX section.
 #[derive(Debug, Clone)]

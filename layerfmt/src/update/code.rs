@@ -93,7 +93,7 @@ impl UnitEncoder {
 /// # Errors
 /// When zstd fails.
 pub fn encode_index(old: &Index, new: &Index) -> Result<Option<(IndexFrame, Vec<u8>)>> {
-    let (prefix, raw) = (old.as_bytes(), new.as_bytes());
+    let (prefix, raw) = (old.raw(), new.raw());
     if !fits(prefix.len(), raw.len() as u64) {
         return Ok(None);
     }
@@ -105,7 +105,7 @@ pub fn encode_index(old: &Index, new: &Index) -> Result<Option<(IndexFrame, Vec<
         CParameter::SearchLog(5),
         CParameter::TargetLength(128),
     ];
-    let stored = encode(prefix, raw, &parameters)?;
+    let stored = encode(&prefix, &raw, &parameters)?;
     let stored_len = u32::try_from(stored.len()).ok();
     let fitting = stored_len.filter(|len| u64::from(*len) <= limits::UPDATE_INDEX_WINDOW_LEN_MAX);
     let Some(stored_len) = fitting else {
@@ -115,7 +115,7 @@ pub fn encode_index(old: &Index, new: &Index) -> Result<Option<(IndexFrame, Vec<
         stored_len,
         digest: Digest::of(&stored),
         raw_len: raw.len() as u64,
-        raw_digest: Digest::of(raw),
+        raw_digest: Digest::of(&raw),
     };
     Ok(Some((frame, stored)))
 }
@@ -134,7 +134,7 @@ pub fn decode_index(frame: &IndexFrame, stored: &[u8], old: &Index) -> Result<In
             "the frame of the INDEX does not have the promised digest",
         ));
     }
-    let prefix = old.as_bytes();
+    let prefix = old.raw();
     if !fits(prefix.len(), frame.raw_len) {
         return Err(FormatError::limit(
             "update pack",
@@ -143,7 +143,7 @@ pub fn decode_index(frame: &IndexFrame, stored: &[u8], old: &Index) -> Result<In
         ));
     }
     let raw_len = usize::try_from(frame.raw_len).unwrap_or(usize::MAX);
-    let raw = decode(stored, prefix, raw_len).map_err(|what| corrupt(64, what))?;
+    let raw = decode(stored, &prefix, raw_len).map_err(|what| corrupt(64, what))?;
     if Digest::of(&raw) != frame.raw_digest {
         return Err(mismatch("the INDEX does not have the promised digest"));
     }

@@ -63,14 +63,12 @@ impl Base {
     /// # Errors
     /// When there are more objects than a tree can number.
     pub fn tree(&self) -> Result<Tree<Content>> {
-        crate::tree::from_index::tree(&self.index, |ino, inode| Content {
-            size: inode.size,
-            digest: self.content.file(ino),
-            extents: self.extents(ino),
+        crate::tree::from_index::tree(&self.index, |ino, inode| {
+            Content::new(inode.size, self.content.file(ino), &self.extents(ino))
         })
     }
 
-    pub(super) fn extents(&self, ino: u32) -> Arc<[Extent]> {
+    pub(super) fn extents(&self, ino: u32) -> Vec<Extent> {
         let extents = self.index.extents(ino, 0..u64::MAX);
         extents
             .map(|extent| Extent {

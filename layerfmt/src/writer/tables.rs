@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::base::{BASE, Base};
 use super::content::Content;
 use super::pipeline::WrittenChunks;
-use crate::digest::Digest;
+use crate::digest::{DIGEST_LEN, Digest};
 use crate::error::{FormatError, Result};
 use crate::index::builder::{Attributes, Body, Builder};
 use crate::index::{Extent, Index, Ino};
@@ -30,7 +30,7 @@ struct Build<'t> {
     own_rows: Vec<u32>,
     borrowed_rows: Vec<u32>,
     chunk_digests: Vec<Digest>,
-    file_digests: Vec<Digest>,
+    file_digests: Vec<[u8; DIGEST_LEN]>,
     /// Inode of every node that has one.
     inodes: Vec<Ino>,
     directories: VecDeque<(NodeId, Ino)>,
@@ -60,9 +60,9 @@ pub(super) fn build(
     while let Some((node, ino)) = build.directories.pop_front() {
         build.directory(node, ino)?;
     }
-    let index = Index::decode(build.builder.finish(), written.data_end)?;
+    let index = build.builder.finish(written.data_end)?;
     Ok(Tables {
-        content: ContentDigests::from_parts(&build.file_digests, &build.chunk_digests),
+        content: ContentDigests::from_parts(build.file_digests, &build.chunk_digests),
         own_chunks: written.chunks.len() as u32,
         index,
     })
@@ -100,7 +100,7 @@ impl Build<'_> {
             parent: crate::index::ROOT,
         };
         let ino = self.builder.inode(&attributes, &body)?;
-        self.file_digests.push(Digest::default());
+        self.file_digests.push(Digest::default().0);
         self.directories.push_back((ROOT, ino));
         Ok(())
     }
@@ -154,15 +154,15 @@ impl Build<'_> {
                 parent: dir,
             },
             Kind::File(content) => {
-                digest = content.digest;
-                for extent in content.extents.iter() {
+                digest = content.digest();
+                for extent in content.extents() {
                     extents.push(Extent {
                         chunk: self.row(extent.chunk)?,
                         ..*extent
                     });
                 }
                 Body::File {
-                    size: content.size,
+                    size: content.size(),
                     extents: &extents,
                 }
             }
@@ -174,7 +174,7 @@ impl Build<'_> {
         };
         let ino = self.builder.object(name, &attributes, &body)?;
         self.extents = extents;
-        self.file_digests.push(digest);
+        self.file_digests.push(digest.0);
         if let Some(slot) = self.inodes.get_mut(id as usize) {
             *slot = ino;
         }

@@ -342,7 +342,7 @@ pub(crate) fn bake(
 ) -> (Arc<Layer>, LayerInfo) {
     let mut writer = LayerWriter::create(path, options(threads), base).unwrap();
     let tree = contents(model, &mut writer);
-    let info = writer.finish(&tree, &Meta::default()).unwrap();
+    let info = writer.finish(tree, &Meta::default()).unwrap();
     let layer = Layer::open(path).unwrap();
     assert_eq!(layer.digest(), info.digest);
     (Arc::new(layer), info)

@@ -57,7 +57,7 @@ fn every_truncation_is_found() {
 #[test]
 fn a_lying_index_is_refused_or_harmless() {
     let good = Layer::from_vec(small_layer()).unwrap();
-    let raw = good.index().as_bytes().to_vec();
+    let raw = good.index().raw().to_vec();
     let data_end = good.superblock().data_end;
     let mut refused = 0;
     for at in 0..raw.len() {

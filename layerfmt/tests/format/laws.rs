@@ -117,7 +117,7 @@ proptest! {
         let mut writer = LayerWriter::create(&path, options(2), Some(base_tables)).unwrap();
         let target_tree = contents(&target, &mut writer);
         let delta = diff(&base_tree, &target_tree).unwrap();
-        writer.finish(&delta, &Meta::default()).unwrap();
+        writer.finish(delta, &Meta::default()).unwrap();
         let delta_layer = Arc::new(Layer::open(&path).unwrap());
 
         let merged = flatten_layers([&*base_layer, &*delta_layer], true).unwrap();

@@ -210,7 +210,7 @@ fn the_worked_example_is_the_golden_file() {
     );
 
     let layer = Layer::open(&path).unwrap();
-    let raw = layer.index().as_bytes();
+    let raw = layer.index().raw();
     let mut next = 0;
     for (offset, bytes) in listing("index") {
         assert_eq!(offset, next);
@@ -225,7 +225,7 @@ fn the_worked_example_is_the_golden_file() {
         1,
         &today.path().join("s"),
     );
-    assert_eq!(again.index().as_bytes(), raw);
+    assert_eq!(again.index().raw(), raw);
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn require_applies(old: &Revision, new: &Revision, pack: &Pack) {
     let head = UpdateHead::decode(&stored, raw_len, &Digest::of(&stored)).unwrap();
     assert_eq!(head, pack.head);
     let index = decode_index(&head.index.unwrap(), &pack.index, &old.index).unwrap();
-    assert_eq!(index.as_bytes(), new.index.as_bytes());
+    assert_eq!(index.raw(), new.index.raw());
     let plan = UpdatePlan::new(head, &old.index, &new.index).unwrap();
     for (row, frame) in pack.frames.iter().enumerate() {
         let made = plan
@@ -550,7 +550,7 @@ fn version_1_of_update_packs_still_reads() {
     assert_eq!(head.frames_len(), frames.len() as u64);
     let (index, unit) = frames.split_at(head.index_len() as usize);
     let read = decode_index(&head.index.unwrap(), index, &old.index).unwrap();
-    assert_eq!(read.as_bytes(), new.index.as_bytes());
+    assert_eq!(read.raw(), new.index.raw());
     let plan = UpdatePlan::new(head, &old.index, &new.index).unwrap();
     assert_eq!(plan.unit(0).unwrap().1, index.len() as u64);
     let made = plan.apply(0, unit, |chunk| Ok(old.raw(chunk))).unwrap();

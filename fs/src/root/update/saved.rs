@@ -69,6 +69,6 @@ pub(crate) fn save(
     }
     kept.save_proof(proof);
     if head.index.is_some() {
-        kept.save_raw_index(&head.to, new.as_bytes());
+        kept.save_raw_index(&head.to, &new.raw());
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::NONE;
 use crate::digest::Digest;
+use crate::index::tables;
 use crate::index::{DirentTarget, Extent, Index, Ino};
 use crate::layout::chunk::ChunkFile;
 use crate::layout::columns::{Area, COLUMNS, Column, Columns, Counts};
@@ -79,7 +80,7 @@ const WHOLE: [Column; 12] = [
 impl<'i> Assembly<'i> {
     /// Tables for `next`; `rows` are the numbers of its rows.
     pub(super) fn new(current: &'i Index, next: &'i Index, rows: &'i [Ino]) -> Assembly<'i> {
-        let area = |area| next.area(area, 0..next.columns.area(area).len()).to_vec();
+        let area = |area| next.tables.area(area).to_vec();
         let layers = next.layers().map(|layer| layer.digest);
         let layers = (0..).zip(layers).map(|(row, digest)| (digest, row));
         let mut assembly = Assembly {
@@ -282,24 +283,16 @@ impl<'i> Assembly<'i> {
             xattr_names_len: self.xattr_names.len() as u32,
             xattr_values_len: self.xattr_values.len() as u32,
         };
-        let columns = Columns::new(counts);
-        let mut raw = counts.encode().to_vec();
-        raw.reserve_exact(columns.len().saturating_sub(raw.len()));
-        for column in self.columns {
-            for value in column {
-                raw.extend_from_slice(&value.to_le_bytes());
-            }
-        }
-        for bytes in [
+        let areas = [
             self.chunk_digests,
             self.layer_digests,
             self.names,
             self.symlinks,
             self.xattr_names,
             self.xattr_values,
-        ] {
-            raw.extend_from_slice(&bytes);
-        }
-        Index { raw, columns }
+        ];
+        let columns = Columns::new(counts);
+        let tables = tables::assemble(counts, self.columns.into_iter(), areas);
+        Index { tables, columns }
     }
 }
