@@ -19,7 +19,7 @@ use crate::layout::columns::{Area, Column, Columns, Counts};
 use crate::layout::inode::{FLAG_OPAQUE, S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use crate::time::Time;
 
-use self::tables::{Packer, Tables};
+use self::tables::{IndexTables, Packer};
 pub use rows::{Dirent, DirentTarget, Extent, Inode, LayerRef};
 pub use successor::{NameChange, Restyled, Successor};
 
@@ -32,7 +32,7 @@ pub const ROOT: Ino = 0;
 /// A validated index.
 #[derive(Debug, Clone)]
 pub struct Index {
-    tables: Tables,
+    tables: IndexTables,
     columns: Columns,
 }
 
@@ -54,7 +54,7 @@ impl Index {
         Index::of_tables(packer.finish(), counts, data_end)
     }
 
-    fn of_tables(tables: Tables, counts: Counts, data_end: u64) -> Result<Index> {
+    fn of_tables(tables: IndexTables, counts: Counts, data_end: u64) -> Result<Index> {
         let columns = Columns::new(counts);
         match tables.as_raw() {
             Some(raw) => validate::raw(raw, &columns, data_end)?,
@@ -81,7 +81,7 @@ impl Index {
                 slot.copy_from_slice(&value.to_le_bytes());
             }
         }
-        let tables = Tables::raw(raw, &columns);
+        let tables = IndexTables::raw(raw, &columns);
         Index { tables, columns }
     }
 

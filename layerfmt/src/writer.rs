@@ -6,6 +6,7 @@
 
 mod base;
 mod content;
+mod identity;
 mod pipeline;
 mod tables;
 
@@ -17,8 +18,10 @@ use zstd::zstd_safe::Strategy;
 
 use self::base::BASE;
 pub use self::base::Base;
-pub use self::content::{BLOCK_LEN, Content, ContentHasher};
-use self::content::{Data, Identity, Spool};
+pub use self::content::{BLOCK_LEN, ContentHasher};
+use self::content::{Data, Spool};
+pub use self::identity::Content;
+use self::identity::Identity;
 use self::pipeline::Pipeline;
 pub use self::pipeline::StoredChunk;
 pub use crate::codec::{Effort, Tuned};

@@ -30,16 +30,16 @@ struct Place {
 
 /// The tables of an index.
 #[derive(Debug, Clone)]
-pub(super) struct Tables {
+pub(super) struct IndexTables {
     bytes: Vec<u8>,
     places: [Place; COLUMNS],
     areas: [(usize, usize); AREAS],
     is_packed: bool,
 }
 
-impl Tables {
+impl IndexTables {
     /// The uncompressed section in place.
-    pub(super) fn raw(bytes: Vec<u8>, columns: &Columns) -> Tables {
+    pub(super) fn raw(bytes: Vec<u8>, columns: &Columns) -> IndexTables {
         let place = |column: &Column| Place {
             start: columns.start(*column),
             width: 4,
@@ -50,7 +50,7 @@ impl Tables {
             let range = columns.area(area);
             (range.start, range.end)
         });
-        Tables {
+        IndexTables {
             bytes,
             places: Column::ALL.each_ref().map(place),
             areas,
@@ -142,7 +142,7 @@ impl Place {
 /// Packs columns, then areas, in the order of the file.
 #[derive(Debug)]
 pub(crate) struct Packer {
-    tables: Tables,
+    tables: IndexTables,
     column: usize,
     area: usize,
 }
@@ -150,7 +150,7 @@ pub(crate) struct Packer {
 impl Packer {
     /// Nothing is packed yet.
     pub(crate) fn new() -> Packer {
-        let tables = Tables {
+        let tables = IndexTables {
             bytes: PADDING.to_vec(),
             places: [Place::same(0); COLUMNS],
             areas: [(0, 0); AREAS],
@@ -226,7 +226,7 @@ impl Packer {
     }
 
     /// The tables.
-    pub(super) fn finish(mut self) -> Tables {
+    pub(super) fn finish(mut self) -> IndexTables {
         self.tables.bytes.extend_from_slice(&PADDING);
         self.tables
     }
@@ -247,7 +247,7 @@ pub(super) fn assemble(
     counts: Counts,
     columns: impl Iterator<Item = Vec<u32>>,
     areas: [Vec<u8>; AREAS],
-) -> Tables {
+) -> IndexTables {
     let layout = Columns::new(counts);
     if layout.len() >= PACKED_LEN_MIN {
         return packed(columns, areas);
@@ -261,10 +261,10 @@ pub(super) fn assemble(
     for area in areas {
         raw.extend_from_slice(&area);
     }
-    Tables::raw(raw, &layout)
+    IndexTables::raw(raw, &layout)
 }
 
-fn packed(columns: impl Iterator<Item = Vec<u32>>, areas: [Vec<u8>; AREAS]) -> Tables {
+fn packed(columns: impl Iterator<Item = Vec<u32>>, areas: [Vec<u8>; AREAS]) -> IndexTables {
     let mut packer = Packer::new();
     for column in columns {
         packer.column(column.iter().copied());
@@ -310,13 +310,13 @@ pub(crate) fn pack(
 }
 
 /// The tables of a validated raw section, packed if it is a large one.
-pub(super) fn of_raw(raw: Vec<u8>, layout: &Columns) -> Tables {
+pub(super) fn of_raw(raw: Vec<u8>, layout: &Columns) -> IndexTables {
     if raw.len() >= PACKED_LEN_MIN
         && let Ok(packer) = repack(&raw, layout)
     {
         return packer.finish();
     }
-    Tables::raw(raw, layout)
+    IndexTables::raw(raw, layout)
 }
 
 fn repack(raw: &[u8], layout: &Columns) -> Result<Packer, Unsuitable> {

@@ -1,7 +1,10 @@
 //! Every rule of the INDEX section, checked once at open, so that no accessor of [`super::Index`]
 //! can fail. One function checks one table.
 
-use super::tables::Tables;
+mod values;
+
+use self::values::{Raw, Values};
+use super::tables::IndexTables;
 use crate::error::{FormatError, Result};
 use crate::layout::columns::{Area, Column, Columns};
 use crate::layout::inode::*;
@@ -19,12 +22,12 @@ pub(super) fn raw(raw: &[u8], columns: &Columns, data_end: u64) -> Result<()> {
         );
         return Err(FormatError::corrupt("INDEX", 0, what));
     }
-    let values = Raw { raw, columns };
+    let values = Raw::new(raw, columns);
     validate(Check { values, columns }, data_end)
 }
 
 /// Checks the same tables in packed form.
-pub(super) fn packed(tables: &Tables, columns: &Columns, data_end: u64) -> Result<()> {
+pub(super) fn packed(tables: &IndexTables, columns: &Columns, data_end: u64) -> Result<()> {
     let values = tables;
     validate(Check { values, columns }, data_end)
 }
@@ -52,56 +55,6 @@ fn validate<'i, V: Values<'i> + Sync>(check: Check<'i, V>, data_end: u64) -> Res
 
 /// Directory entries above which a second thread is worth starting.
 const PARALLEL_MIN: u32 = 10_000;
-
-/// The values to check.
-trait Values<'i>: Copy {
-    /// The first values of a column, as many as it has rows.
-    fn column(self, column: Column, rows: u32) -> impl Iterator<Item = u32> + use<'i, Self>;
-    fn value(self, column: Column, row: u32) -> u32;
-    fn area(self, area: Area) -> &'i [u8];
-}
-
-/// Values as they are in the file.
-#[derive(Clone, Copy)]
-struct Raw<'i> {
-    raw: &'i [u8],
-    columns: &'i Columns,
-}
-
-impl<'i> Values<'i> for Raw<'i> {
-    fn column(self, column: Column, rows: u32) -> impl Iterator<Item = u32> + use<'i> {
-        let start = self.columns.start(column);
-        let bytes = self.raw.get(start..start + rows as usize * 4);
-        let words = bytes.unwrap_or_default().as_chunks().0;
-        words.iter().map(|word| u32::from_le_bytes(*word))
-    }
-
-    fn value(self, column: Column, row: u32) -> u32 {
-        let at = self.columns.start(column) + row as usize * 4;
-        self.raw
-            .get(at..at + 4)
-            .and_then(|b| b.try_into().ok())
-            .map_or(0, u32::from_le_bytes)
-    }
-
-    fn area(self, area: Area) -> &'i [u8] {
-        self.raw.get(self.columns.area(area)).unwrap_or_default()
-    }
-}
-
-impl<'i> Values<'i> for &'i Tables {
-    fn column(self, column: Column, rows: u32) -> impl Iterator<Item = u32> + use<'i> {
-        (0..rows).map(move |row| Tables::value(self, column, row))
-    }
-
-    fn value(self, column: Column, row: u32) -> u32 {
-        Tables::value(self, column, row)
-    }
-
-    fn area(self, area: Area) -> &'i [u8] {
-        Tables::area(self, area)
-    }
-}
 
 #[derive(Clone, Copy)]
 struct Check<'i, V> {

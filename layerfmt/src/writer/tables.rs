@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::base::{BASE, Base};
-use super::content::Content;
+use super::identity::Content;
 use super::pipeline::WrittenChunks;
 use crate::digest::{DIGEST_LEN, Digest};
 use crate::error::{FormatError, Result};
