@@ -61,7 +61,7 @@ impl CarriedPack<'_> {
             }
         }
         let origin = page_origin(self.pack)?;
-        let pack = writer.finish(&Tree::new(Metadata::default()), &meta(origin))?;
+        let pack = writer.finish(Tree::new(Metadata::default()), &meta(origin))?;
         let layer = Layer::open(path)?;
         Ok(Some(Packed {
             pack,

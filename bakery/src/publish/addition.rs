@@ -182,7 +182,7 @@ impl Publisher {
         draft.layers.push(reference(&layer));
         let sources = self.history().layers(&ours.manifest)?;
         let new = NewPages {
-            layers: sources.with(layer),
+            layers: sources.with(&layer),
             path: &grafting.path.with_extension("pack"),
         };
         let old = (&ours.manifest, &ours_merged);
