@@ -69,11 +69,31 @@ fn store(linked: bool, changes: &[Vec<Operation>]) -> Site {
             let _ = apply(&session, change);
         }
         session.close_all();
+        differ(&tree, number);
         let layer = site.path(&format!("model{number}.layer"));
         bake(&tree, &layer);
         site.publish_layer(&layer);
     }
     site
+}
+
+/// Changes most files of a tree, so that each switch changes many names: random operations often fail.
+fn differ(directory: &Path, revision: usize) {
+    for name in NAMES {
+        let path = directory.join(name);
+        match path.symlink_metadata() {
+            Ok(about) if about.is_dir() => differ(&path, revision),
+            Ok(about) if about.is_file() && about.nlink() == 1 && revision > 0 => {
+                std::fs::write(
+                    &path,
+                    format!("{name} of {revision}").repeat(200 + revision),
+                )
+                .unwrap();
+            }
+            Err(_) if revision == 1 => std::fs::write(&path, name).unwrap(),
+            _ => {}
+        }
+    }
 }
 
 /// A mount, and everything that a new one of the same upper needs.
@@ -149,7 +169,9 @@ impl World {
     fn compare(&self) {
         let at = self.at.write().unwrap();
         let expected = self.fresh();
-        let found = snapshot::take(&Paths::new(&at), i64::MAX, true);
+        let session = Paths::new(&at);
+        same_by_name(&session, &expected);
+        let found = snapshot::take(&session, i64::MAX, true);
         let names = |seen: &Snapshot| -> Vec<PathBuf> { seen.objects.keys().cloned().collect() };
         assert_eq!(names(&found), names(&expected), "names");
         for (path, expected) in &expected.objects {
@@ -179,6 +201,33 @@ impl World {
         let conflicts = report["conflicts"].as_array().unwrap();
         let of_attributes = |one: &serde_json::Value| one["upper"] == "attributes or name changed";
         conflicts.iter().any(of_attributes)
+    }
+}
+
+/// Every name leads to the right object, or to none. Before a listing, which gives the kernel the names
+/// anew.
+fn same_by_name(session: &Paths, expected: &Snapshot) {
+    let is_dir = |path: &Path| {
+        let seen = expected.objects.get(path);
+        seen.is_some_and(|seen| seen.mode & 0o170_000 == 0o040_000)
+    };
+    let first = NAMES.map(PathBuf::from);
+    let second = first
+        .iter()
+        .flat_map(|dir| NAMES.map(|name| dir.join(name)));
+    for path in first.iter().cloned().chain(second) {
+        if !is_dir(path.parent().unwrap()) {
+            continue;
+        }
+        let found = session.about(&path).ok();
+        let found = found.map(|found| (found.mode, found.nlink, found.size));
+        let seen = expected.objects.get(&path);
+        let seen = seen.map(|seen| (seen.mode, seen.nlink, seen.size));
+        let found = found.map(|(mode, nlink, size)| match is_dir(&path) {
+            true => (mode, nlink, 0),
+            false => (mode, nlink, size),
+        });
+        assert_eq!(found, seen, "{}", path.display());
     }
 }
 
