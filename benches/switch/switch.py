@@ -38,6 +38,9 @@ def content(path, seed):
     choose = random.Random(f"{path} {seed}")
     return choose.randbytes(choose.randrange(200, 3000)) * 2
 
+# Requests of a program that reads files.
+REQUESTS = ("read", "lookup", "getattr", "open")
+
 
 def grow(tree, inodes):
     names = []
@@ -159,6 +162,14 @@ def read_all(root, names):
             file.read()
 
 
+def requests_of(mount, names):
+    """The requests of a program that reads these files."""
+    before = mount.requests()
+    read_all(mount.root, names)
+    after = mount.requests()
+    return sum(after.get(kind, 0) - before.get(kind, 0) for kind in REQUESTS)
+
+
 class Readers:
     """Threads that stat and read random files, and one that writes; the delay of each call."""
 
@@ -251,16 +262,15 @@ def figures(mount, names, changed, options):
     read_all(mount.root, changed)
     found["changed_bytes"] = mount.fetched() - before
     mount.switch(1)
+    found["directories_changed"] = len({os.path.dirname(name) for name in changed})
+    # The kernel takes pages back, and asks for the time of access after each page that it reads again.
     read_all(mount.root, unchanged)
+    found["requests_without_switch"] = requests_of(mount, unchanged)
     before = mount.requests()
     mount.switch(2)
-    asked = {"read", "lookup", "getattr", "open"}
-    found["directories_changed"] = len({os.path.dirname(name) for name in changed})
     middle = mount.requests()
-    read_all(mount.root, unchanged)
-    after = mount.requests()
-    found["requests_for_unchanged"] = sum(after.get(kind, 0) - middle.get(kind, 0) for kind in asked)
-    found["requests_of_the_switch"] = sum(middle.get(kind, 0) - before.get(kind, 0) for kind in asked)
+    found["requests_for_unchanged"] = requests_of(mount, unchanged)
+    found["requests_of_the_switch"] = sum(middle.get(kind, 0) - before.get(kind, 0) for kind in REQUESTS)
     mount.switch(1)
     time.sleep(12)
     memory = mount.memory()
@@ -313,11 +323,11 @@ def main():
         os.makedirs(options.results, exist_ok=True)
         with open(os.path.join(options.results, "switch.jsonl"), "a", encoding="ascii") as file:
             file.write(json.dumps(found) + "\n")
-    asked = 0 if prunes() else found["directories_changed"]
+    asked = found["requests_without_switch"] + (0 if prunes() else found["directories_changed"])
     bars = {
         "command to done <= 1 s": found["seconds"][len(found["seconds"]) // 2] <= BAR_S,
         "p99.9 of a reader's calls <= 50 ms": found["delay_during"]["p99_9_ms"] <= BAR_DELAY_MS,
-        f"at most {asked} requests of readers of unchanged files": found["requests_for_unchanged"] <= asked,
+        f"no more than {asked} requests of readers of unchanged files": found["requests_for_unchanged"] <= asked,
         "no failed call": not found["failures"],
         "memory <= +2 MiB": found["memory_mib"][1] - found["memory_mib"][0] <= BAR_MEMORY_MIB,
     }

@@ -79,7 +79,11 @@ impl Client {
         let _ = rustix::mount::unmount(&self.at, UnmountFlags::DETACH);
         let since = Instant::now();
         while !self.has_ended() {
-            assert!(since.elapsed() < Duration::from_secs(120), "it lives on");
+            let is_soon = since.elapsed() < Duration::from_secs(120);
+            assert!(
+                is_soon,
+                "it lives on: is the mount in another mount namespace?"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
