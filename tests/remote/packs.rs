@@ -239,6 +239,7 @@ fn a_mount_in_use_has_nothing_stored_over_it() {
 /// with one wait for each chunk.
 #[test]
 fn what_is_gone_keeps_nothing_else_cold() {
+    let _kept = PAGE_CACHE.read();
     let (site, _bakery, url) = packed();
     let (_upper, options) = upper();
     let client = Client::mount(&url, &site.allowed_signers(), &["-o", &options]);
