@@ -30,8 +30,8 @@ fn identity_in(sys: &Path, command_line: &str) -> Identity {
     }
 }
 
-/// Two cards with the address of the boot card (Hyper-V's and the one behind it) need the drivers of
-/// both: then there is no boot card.
+/// Finds the card with the boot loader's address. `None` also if two cards have it (Hyper-V's and the
+/// one behind it): the machine needs the drivers of both.
 fn boot_card_in(sys: &Path, command_line: &str) -> Option<BootCard> {
     let mac = boot_address(command_line)?;
     let devices = std::fs::read_dir(sys.join("class/net"))

@@ -7,6 +7,7 @@
 pub(crate) mod baker;
 pub(crate) mod direct;
 pub(crate) mod files;
+pub(crate) mod kept;
 pub(crate) mod memory;
 pub(crate) mod paths;
 pub(crate) mod snapshot;

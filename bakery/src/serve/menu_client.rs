@@ -119,8 +119,8 @@ impl MenuClient {
     }
 
     /// Adds the machine's id to the URLs of the boot files, so that the server can record the steps
-    /// of the boot, and its card. Appends the number of its values record, and the assigned parameters, to those of
-    /// the revision: the kernel uses the last of two.
+    /// of the boot, and its card. Appends the number of its values record, and the assigned
+    /// parameters, to those of the revision: the kernel uses the last of two.
     pub(super) fn mark(&self, choice: &mut MenuChoice) {
         let Self::Machine(MenuAnswer {
             machine,

@@ -108,19 +108,13 @@ async fn look(server: Arc<Server>, name: ProfileName, history: Arc<watch::Sender
             }
         }
         // A store that cannot be read now may be readable the next time.
-        if let Ok(seen) = seen(&server.objects, &name).await {
+        if let Ok((_, seen)) = current(&server.objects, &name, DEFAULT_RING).await {
             history.send_if_modified(|before| std::mem::replace(before, seen) != seen);
         }
     }
 }
 
-async fn seen(objects: &Objects, name: &ProfileName) -> Result<HistoryState, ObjectError> {
-    let newest = heads::newest(objects, name).await?;
-    let rings = rings::newest(objects, name).await?;
-    Ok((newest, rings.map_or(0, |rings| rings.record.number)))
-}
-
-/// The revision of a ring.
+/// The revision of a ring, and the state of its history.
 async fn current(
     objects: &Objects,
     name: &ProfileName,

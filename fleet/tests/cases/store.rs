@@ -310,20 +310,9 @@ fn a_card_is_known_after_a_boot_that_mounted_with_it() {
     tell(boot("a1", Step::Mounted, Some(e1000e)));
     assert_eq!(tell(menu(1)).card, Some(e1000e));
     assert_eq!(tell(menu(1)).card, Some(e1000e), "a power-off in the menu");
-    let other = FleetMessage::Hello {
-        hello: Box::new(Hello::new(
-            Identity {
-                macs: vec![
-                    "52:54:00:00:00:02".parse().unwrap(),
-                    "52:54:00:00:00:01".parse().unwrap(),
-                ],
-                ..who(UUID, 1)
-            },
-            Step::Menu,
-        )),
-        from: "10.0.0.17".into(),
-        proof: Proof::default(),
-    };
+    let mut second = Identity::of_words(UUID, "52:54:00:00:00:02", "");
+    second.macs.extend(who(UUID, 1).macs);
+    let other = said(Hello::new(second, Step::Menu));
     assert_eq!(tell(other).card, None, "another card of the machine");
     tell(menu(1));
     tell(fetched());

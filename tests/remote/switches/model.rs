@@ -21,7 +21,8 @@ use crate::remote::site::{SYSTEM, Site};
 use crate::scratch::Scratch;
 use crate::session::Errno;
 use crate::session::baker::bake;
-use crate::session::files::{Files as _, Open};
+use crate::session::files::Files as _;
+use crate::session::kept::Kept;
 use crate::session::paths::Paths;
 use crate::session::snapshot::{self, Snapshot};
 
@@ -282,22 +283,6 @@ fn read(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A file that is open.
-struct Kept<'s> {
-    file: Open<'s, Paths>,
-    path: String,
-}
-
-fn open<'s>(session: &'s Paths, path: &str) -> Option<Kept<'s>> {
-    let about = session.about(path).ok()?;
-    let is_file = about.mode & 0o170_000 == 0o100_000;
-    let file = is_file.then(|| session.open_read(path).ok())??;
-    Some(Kept {
-        file,
-        path: path.to_owned(),
-    })
-}
-
 /// The steps up to the next remount; returns the number of those that were carried out.
 fn until_remount(world: &mut World, mapper: &mut Mapper, steps: &[Step]) -> usize {
     let root = world.root();
@@ -307,20 +292,14 @@ fn until_remount(world: &mut World, mapper: &mut Mapper, steps: &[Step]) -> usiz
         match step {
             Step::Change(Operation::Remount) => return number + 1,
             Step::Change(change) => drop(apply(&session, change)),
-            Step::Open(path) => kept.extend(open(&session, path)),
+            Step::Open(path) => kept.extend(Kept::open(&session, path)),
             Step::Map(path) => drop(mapper.tell(&format!("map {}", root.join(path).display()))),
             Step::Switch(revision) => {
-                let content = |kept: &Kept<'_>| kept.file.read(0, usize::MAX).unwrap();
-                let before: Vec<Vec<u8>> = kept.iter().map(content).collect();
+                let before: Vec<Vec<u8>> = kept.iter().map(Kept::content).collect();
                 let mapped = mapper.tell("look");
                 let follows = world.switch(*revision);
                 for (kept, before) in kept.iter().zip(before) {
-                    let is_named = kept.file.stat().unwrap().nlink > 0;
-                    assert!(
-                        content(kept) == before || (follows && is_named),
-                        "{} has other content",
-                        kept.path
-                    );
+                    kept.assert_content(&before, follows);
                 }
                 for ((before, _), (after, links)) in mapped.iter().zip(mapper.tell("look")) {
                     assert!(

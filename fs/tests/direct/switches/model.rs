@@ -13,7 +13,7 @@ use crate::log;
 use crate::model::operation::{Operation, apply, operations, seed};
 use crate::session::baker::bake;
 use crate::session::direct::Direct;
-use crate::session::files::{Files as _, Open};
+use crate::session::kept::Kept;
 use crate::session::paths::Paths;
 use crate::session::{Attached as _, Parts};
 use crate::transport::Room;
@@ -60,37 +60,15 @@ fn revisions(room: &Room, linked: bool, changes: &[Vec<Operation>]) -> Vec<PathB
     layers
 }
 
-/// A file that is open.
-struct Kept<'s> {
-    file: Open<'s, Direct>,
-    path: String,
-}
-
-fn open<'s>(session: &'s Direct, path: &str) -> Option<Kept<'s>> {
-    let about = session.about(path).ok()?;
-    let is_file = about.mode & 0o170_000 == 0o100_000;
-    let file = is_file.then(|| session.open_read(path).ok())??;
-    Some(Kept {
-        file,
-        path: path.to_owned(),
-    })
-}
-
 /// Switches, and looks at the open files before and after.
-fn switch(session: &Direct, layer: &Path, kept: &[Kept<'_>]) -> bool {
-    let read = |kept: &Kept<'_>| kept.file.read(0, usize::MAX).unwrap();
-    let before: Vec<Vec<u8>> = kept.iter().map(read).collect();
+fn switch(session: &Direct, layer: &Path, kept: &[Kept<'_, Direct>]) -> bool {
+    let before: Vec<Vec<u8>> = kept.iter().map(Kept::content).collect();
     let force = std::env::var_os("LAYERFS_SWITCH_FORCE").is_none_or(|force| force != "no");
     let (conflicts, done) = session.switch(&[layer.to_owned()], force);
     // A file of the upper whose data is in the lower shows the data of the other revision.
     let follows = conflicts.iter().any(|one| one.ours == Ours::Attributes);
     for (kept, before) in kept.iter().zip(before) {
-        let is_named = kept.file.stat().unwrap().nlink > 0;
-        assert!(
-            read(kept) == before || (follows && is_named),
-            "{} has other content",
-            kept.path
-        );
+        kept.assert_content(&before, follows);
     }
     done
 }
@@ -116,7 +94,7 @@ fn run_case(linked: bool, changes: &[Vec<Operation>], steps: &[Step]) {
             Step::Change(change) => {
                 let _ = apply(&session, change);
             }
-            Step::Open(path) => kept.extend(open(&session, path)),
+            Step::Open(path) => kept.extend(Kept::open(&session, path)),
             Step::Forget => session.forget(),
             Step::Switch(revision) => {
                 if switch(&session, &layers[*revision], &kept) {
