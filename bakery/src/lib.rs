@@ -73,3 +73,4 @@ pub(crate) mod traces;
 pub(crate) mod unpack;
 pub mod update_pack;
 pub(crate) mod watch;
+pub mod work_directory;

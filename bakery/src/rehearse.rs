@@ -24,6 +24,7 @@ use crate::netboot::{Menu, MenuChoice};
 use crate::serve::ServeError;
 use crate::store::{Key, StoreError};
 use crate::traces;
+use crate::work_directory::WorkDirectory;
 
 pub(crate) use machine::Acceleration;
 pub(crate) use pipe::connect;
@@ -54,7 +55,7 @@ pub(crate) struct RehearseOptions {
 #[derive(Debug)]
 pub(crate) struct RehearsedBoot {
     /// The spool with the trace, deleted when this value is dropped.
-    pub spool: tempfile::TempDir,
+    pub spool: WorkDirectory,
     /// How the processor was used.
     pub acceleration: Acceleration,
     /// Time from the start of the machine to the trace.
@@ -122,9 +123,7 @@ fn boot(
     progress: &dyn Fn(&str),
 ) -> Result<RehearsedBoot, RehearseError> {
     let choice = MenuChoice::of(manifest).map_err(RehearseError::Missing)?;
-    let place = tempfile::Builder::new()
-        .prefix("bakery-rehearse.")
-        .tempdir()
+    let place = WorkDirectory::new("bakery-rehearse.")
         .doing(|| "cannot make a temporary directory".into())?;
     let spool = place.path().join("spool");
     let (kernel, initrd) = boot_files(history, manifest, place.path())?;

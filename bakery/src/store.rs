@@ -30,6 +30,8 @@ pub use error::{Result, StoreError};
 pub use key::Key;
 use location::StorePlace;
 
+use crate::work_directory::WorkDirectory;
+
 /// The result of an attempt to create an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
@@ -58,7 +60,7 @@ pub struct Store {
     /// The directory, if the objects are plain files.
     root: Option<PathBuf>,
     /// Directory of copies of remote objects, while the store is open.
-    copies: Option<Arc<tempfile::TempDir>>,
+    copies: Option<Arc<WorkDirectory>>,
 }
 
 impl Store {
@@ -296,15 +298,19 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn staging(&self) -> Result<tempfile::TempDir> {
-        let directory = match &self.root {
-            Some(root) => local::staging(root)?,
-            None => std::env::temp_dir(),
+    pub fn staging(&self) -> Result<WorkDirectory> {
+        let (directory, made) = match &self.root {
+            Some(root) => {
+                let directory = local::staging(root)?;
+                let made = tempfile::Builder::new()
+                    .prefix("layer-")
+                    .tempdir_in(&directory);
+                // `sweep_staging` removes what a killed process left there.
+                (directory, made.map(WorkDirectory::from))
+            }
+            None => (std::env::temp_dir(), WorkDirectory::new("bakery-layer-")),
         };
-        tempfile::Builder::new()
-            .prefix("layer-")
-            .tempdir_in(&directory)
-            .map_err(|error| local::failed("cannot make a file in", &directory, error))
+        made.map_err(|error| local::failed("cannot make a directory in", &directory, error))
     }
 
     /// Delete files that killed processes left on their way into a local store.
@@ -382,10 +388,8 @@ fn failed(doing: &'static str, key: &Key, error: object_store::Error) -> StoreEr
     }
 }
 
-fn make_copies() -> Result<Arc<tempfile::TempDir>> {
-    tempfile::Builder::new()
-        .prefix("bakery-copies-")
-        .tempdir()
+fn make_copies() -> Result<Arc<WorkDirectory>> {
+    WorkDirectory::new("bakery-copies-")
         .map(Arc::new)
         .map_err(|error| StoreError::Failed {
             doing: "cannot make a directory for copies in",
