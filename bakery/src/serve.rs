@@ -21,6 +21,7 @@ pub(crate) mod range;
 mod request_log;
 mod rings;
 mod routes;
+mod shared_answers;
 mod stream;
 
 use std::net::SocketAddr;
@@ -76,6 +77,7 @@ struct Server {
     spool: Option<Spool>,
     metrics: Metrics,
     news: news::News,
+    bundles: bundle::Bundles,
     url: Option<String>,
     menu_timeout: u32,
     fleet: Option<Arc<fleet::Fleet>>,
@@ -132,6 +134,7 @@ impl Bound {
             spool: options.spool.as_deref().map(Spool::open).transpose()?,
             metrics: Metrics::default(),
             news: news::News::new(options.connections_max / limits::NEWS_SHARE),
+            bundles: bundle::Bundles::default(),
             url: options.url,
             menu_timeout: options.menu_timeout,
             fleet: options.fleet.map(fleet::Fleet::new).map(Arc::new),

@@ -18,6 +18,11 @@ use super::menus;
 use super::object::{ObjectError, Objects};
 use super::rings;
 use super::routes::{absent, refused};
+use super::shared_answers::SharedAnswers;
+
+/// The bundles that are being collected, by the revision that a client wants and its ring.
+pub(super) type Bundles =
+    SharedAnswers<(RevisionName, Option<String>), Result<(Bytes, String), ObjectError>>;
 
 /// Handles the request.
 pub(super) async fn get(
@@ -30,7 +35,11 @@ pub(super) async fn get(
     let Ok(wanted) = format!("{system}/{profile}").parse::<RevisionName>() else {
         return absent();
     };
-    match collect(&server.objects, &wanted, ring.as_deref()).await {
+    let collected = {
+        let (server, wanted, ring) = (Arc::clone(&server), wanted.clone(), ring.clone());
+        async move { collect(&server.objects, &wanted, ring.as_deref()).await }
+    };
+    match server.bundles.get((wanted, ring), collected).await {
         Ok((bytes, updates)) => {
             let json = HeaderValue::from_static("application/json");
             let mut answer = small(&asked, bytes, json);
@@ -117,7 +126,7 @@ async fn collect(
 }
 
 async fn keysets(objects: &Objects) -> Result<Vec<Envelope>, ObjectError> {
-    let mut paths = heads::list(objects, Class::Keyset.directory()).await?;
+    let mut paths = objects.list(Class::Keyset.directory()).await?;
     paths.sort_unstable();
     let mut keysets = Vec::with_capacity(paths.len());
     for path in paths {

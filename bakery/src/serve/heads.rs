@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use futures::TryStreamExt as _;
-use object_store::ObjectStore as _;
 use serde::Serialize;
 use wire::manifest::{Head, Manifest, ProfileName};
 use wire::paths::{Class, ObjectPath};
@@ -77,7 +75,8 @@ pub(crate) async fn revisions(
     objects: &Objects,
     name: &ProfileName,
 ) -> Result<Vec<u64>, ObjectError> {
-    let mut found: Vec<u64> = list(objects, &ObjectPath::heads_of(name))
+    let mut found: Vec<u64> = objects
+        .list(&ObjectPath::heads_of(name))
         .await?
         .iter()
         .filter_map(ObjectPath::number)
@@ -95,7 +94,7 @@ pub(crate) async fn updates(
     name: &ProfileName,
     to: u64,
 ) -> Result<Vec<u64>, ObjectError> {
-    let listed = list(objects, &ObjectPath::updates_to(name, to)).await?;
+    let listed = objects.list(&ObjectPath::updates_to(name, to)).await?;
     let from = |path: ObjectPath| match path {
         ObjectPath::Update(_, _, from) => Some(from),
         _ => None,
@@ -109,13 +108,13 @@ pub(crate) async fn updates(
 /// The store failed.
 pub(crate) async fn profiles(objects: &Objects) -> Result<Vec<Profile>, ObjectError> {
     let mut newest: BTreeMap<ProfileName, u64> = BTreeMap::new();
-    for path in list(objects, Class::Head.directory()).await? {
+    for path in objects.list(Class::Head.directory()).await? {
         if let ObjectPath::Head(name, revision) = path {
             let entry = newest.entry(name).or_default();
             *entry = revision.max(*entry);
         }
     }
-    for path in list(objects, Class::Removed.directory()).await? {
+    for path in objects.list(Class::Removed.directory()).await? {
         if let ObjectPath::Removed(name) = path {
             newest.remove(&name);
         }
@@ -136,20 +135,6 @@ async fn exists(objects: &Objects, name: &ProfileName, revision: u64) -> Result<
         Err(ObjectError::Missing) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// The objects below a directory; stray files are passed over.
-pub(crate) async fn list(objects: &Objects, prefix: &str) -> Result<Vec<ObjectPath>, ObjectError> {
-    let place = object_store::path::Path::from(prefix);
-    let listed = objects.store().list(Some(&place));
-    listed
-        .try_filter_map(|meta| async move { Ok(ObjectPath::parse(meta.location.as_ref())) })
-        .try_collect()
-        .await
-        .map_err(|error| ObjectError::Store {
-            path: prefix.to_owned(),
-            message: error.to_string(),
-        })
 }
 
 /// The manifest of a profile's revision. Not verified: it is our own store.

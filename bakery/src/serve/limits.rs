@@ -74,3 +74,5 @@ pub(crate) const DIVIDED_KNOWN_MAX: usize = 32;
 pub(crate) const PIECE_LEN: u64 = 256 << 10;
 /// Systems and profiles a listing walks.
 pub(crate) const LISTING_MAX: usize = 10_000;
+/// Number of keys with shared answers at which those that nobody waits for are forgotten.
+pub(crate) const SHARED_ANSWERS_SWEPT: usize = 64;

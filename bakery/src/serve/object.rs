@@ -14,15 +14,18 @@ use std::time::Instant;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use lru::LruCache;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _};
 
+use wire::paths::ObjectPath;
+
 use super::limits;
+use super::shared_answers::SharedAnswers;
 use crate::sys::sending::MappedFiles;
 
 /// The reason why an object cannot be sent.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ObjectError {
     /// The store has no such object.
     #[error("no such object in the store")]
@@ -165,6 +168,8 @@ pub(crate) struct Objects {
     directory: Option<PathBuf>,
     open: Mutex<LruCache<String, Kept>>,
     files: MappedFiles,
+    reads: SharedAnswers<String, Result<Bytes, ObjectError>>,
+    listings: SharedAnswers<String, Result<Vec<ObjectPath>, ObjectError>>,
 }
 
 impl Objects {
@@ -181,17 +186,14 @@ impl Objects {
             directory,
             open: Mutex::new(LruCache::new(most)),
             files: MappedFiles::default(),
+            reads: SharedAnswers::default(),
+            listings: SharedAnswers::default(),
         }
     }
 
     /// The mappings that objects are sent from.
     pub(crate) fn files(&self) -> &MappedFiles {
         &self.files
-    }
-
-    /// The store itself, for listings.
-    pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
-        &self.store
     }
 
     /// Opens an immutable object.
@@ -226,21 +228,20 @@ impl Objects {
         Ok(ServedObject::Mapped(bytes))
     }
 
-    /// Reads a small object that may appear or change: heads, keysets, hints.
+    /// Reads a small object that may appear or change: heads, keysets, hints. Requests of the same
+    /// moment share one look at the store.
     pub(crate) async fn read(&self, path: &str) -> Result<Bytes, ObjectError> {
-        let place = object_store::path::Path::from(path);
-        let answer = self
-            .store
-            .get(&place)
-            .await
-            .map_err(|error| failed(path, &error))?;
-        if answer.meta.size > limits::RECORD_LEN_MAX {
-            return Err(ObjectError::Store {
-                path: path.to_owned(),
-                message: format!("{} bytes are too many for a record", answer.meta.size),
-            });
-        }
-        answer.bytes().await.map_err(|error| failed(path, &error))
+        let path = path.to_owned();
+        let look = read(Arc::clone(&self.store), path.clone());
+        self.reads.get(path, look).await
+    }
+
+    /// The objects below a directory; stray files are passed over. Requests of the same moment share
+    /// one look at the store.
+    pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<ObjectPath>, ObjectError> {
+        let prefix = prefix.to_owned();
+        let look = list(Arc::clone(&self.store), prefix.clone());
+        self.listings.get(prefix, look).await
     }
 
     fn kept(&self, directory: &Path, path: &str) -> Option<Bytes> {
@@ -264,6 +265,32 @@ impl Objects {
     }
 }
 
+async fn read(store: Arc<dyn ObjectStore>, path: String) -> Result<Bytes, ObjectError> {
+    let place = object_store::path::Path::from(path.as_str());
+    let answer = store.get(&place).await;
+    let answer = answer.map_err(|error| failed(&path, &error))?;
+    if answer.meta.size > limits::RECORD_LEN_MAX {
+        return Err(ObjectError::Store {
+            message: format!("{} bytes are too many for a record", answer.meta.size),
+            path,
+        });
+    }
+    answer.bytes().await.map_err(|error| failed(&path, &error))
+}
+
+async fn list(store: Arc<dyn ObjectStore>, prefix: String) -> Result<Vec<ObjectPath>, ObjectError> {
+    let place = object_store::path::Path::from(prefix.as_str());
+    let listed = store.list(Some(&place));
+    listed
+        .try_filter_map(|meta| async move { Ok(ObjectPath::parse(meta.location.as_ref())) })
+        .try_collect()
+        .await
+        .map_err(|error| ObjectError::Store {
+            path: prefix,
+            message: error.to_string(),
+        })
+}
+
 fn map(files: &MappedFiles, path: &Path) -> std::io::Result<(Bytes, FileStamp)> {
     let file = File::open(path)?;
     let meta = file.metadata()?;
@@ -276,8 +303,12 @@ fn map(files: &MappedFiles, path: &Path) -> std::io::Result<(Bytes, FileStamp)> 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
     use object_store::memory::InMemory;
+    use object_store::throttle::{ThrottleConfig, ThrottledStore};
+
+    use super::*;
 
     /// From a remote store, in pieces.
     #[test]
@@ -308,6 +339,26 @@ mod tests {
                 assert_eq!(sent, wanted);
             }
         });
+    }
+
+    /// `docs/HTTP.md`: "No answer comes from a look that began before its request."
+    #[tokio::test]
+    async fn a_record_that_changes_during_a_look_is_read_again() {
+        let slow = ThrottleConfig {
+            wait_get_per_byte: Duration::from_millis(100),
+            ..ThrottleConfig::default()
+        };
+        let memory = Arc::new(InMemory::new());
+        let store = Arc::new(ThrottledStore::new(Arc::clone(&memory), slow));
+        let objects = Objects::new(store, None);
+        let path = object_store::path::Path::from("hint");
+        memory.put(&path, "1".into()).await.unwrap();
+        let mut before = Box::pin(objects.read("hint"));
+        assert!(futures::poll!(&mut before).is_pending());
+        memory.put(&path, "2".into()).await.unwrap();
+        let after = futures::future::join_all((0..50).map(|_| objects.read("hint")));
+        let (_, after) = tokio::join!(before, after);
+        assert!(after.into_iter().all(|read| read.unwrap() == "2"));
     }
 
     #[test]

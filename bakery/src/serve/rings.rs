@@ -28,7 +28,7 @@ pub(super) async fn newest(
     objects: &Objects,
     name: &ProfileName,
 ) -> Result<Option<Rings>, ObjectError> {
-    let listed = heads::list(objects, &ObjectPath::rings_of(name)).await?;
+    let listed = objects.list(&ObjectPath::rings_of(name)).await?;
     let Some(number) = listed.iter().filter_map(ObjectPath::number).max() else {
         return Ok(None);
     };
@@ -62,7 +62,7 @@ pub(super) fn of_query(query: Option<&str>) -> Option<String> {
 /// # Errors
 /// A record is damaged, or the store fails.
 pub(super) async fn metrics(objects: &Objects) -> Result<String, ObjectError> {
-    let listed = heads::list(objects, Class::Ring.directory()).await?;
+    let listed = objects.list(Class::Ring.directory()).await?;
     let names = listed.into_iter().filter_map(|path| match path {
         ObjectPath::Ring(name, _) => Some(name),
         _ => None,
