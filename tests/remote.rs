@@ -3,6 +3,7 @@
 mod boots;
 mod client;
 mod contact;
+mod early;
 mod faults;
 mod hostile_packs;
 mod kills;

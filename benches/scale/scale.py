@@ -6,8 +6,8 @@
 For each size makes the archive of tree.py (kept in --work between runs), then in turn with each build: bakes it
 (zstd level 3), flattens the layer, mounts the layer, and mounts a system with this layer from a server on this
 machine. Prints the processor time of bake and flatten, the largest resident memory of each program (after the
-mount and its first listing also the present one), the bytes of the index, and the bytes and seconds to the first
-listing. BENCH_BEFORE=DIR names the programs of an older build, which then goes first in each round; the ratios of
+mount and its first listing also the present one, and both again after a walk), the bytes of the index, and the
+bytes and seconds to the first listing. BENCH_BEFORE=DIR names the programs of an older build, which then goes first in each round; the ratios of
 the medians are printed. "growth" is the processor time of a bake for each file against that of the smallest size.
 Raw lines go to RESULTS/scale.jsonl. Needs root, and 8 KiB of disk for each file."""
 import argparse
@@ -93,7 +93,8 @@ class Mount:
 
     def report(self):
         found = {"mount_s": self.mounted, "listing_s": self.listed, **self.memory(), **self.walk()}
-        return {**found, "rss_walked_mib": self.memory()["rss_mib"]}
+        walked = self.memory()
+        return {**found, "rss_walked_mib": walked["rss_mib"], "peak_walked_mib": walked["peak_mib"]}
 
 
 class Server:
@@ -136,7 +137,8 @@ def remote(programs, archive, work):
         source = f"http://{server.place}/scale"
         with Mount(os.path.join(programs, "layerfs"), source, work, *options) as mount:
             fetched = mount.status()["source"]["bytes"]
-            yield {"step": "remote", "bytes_to_listing": fetched, **mount.report()}
+            found = {"step": "remote", "bytes_to_listing": fetched, **mount.report()}
+            yield {**found, "bytes_walked": mount.status()["source"]["bytes"]}
     shutil.rmtree(store)
 
 

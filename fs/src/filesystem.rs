@@ -42,7 +42,7 @@ pub use self::create::Make;
 use self::descriptors::Descriptors;
 pub use self::exchange::{Conflict, ExchangeError, Ours, Planned, Stale, Switched, Theirs};
 use self::far::Failure;
-pub use self::far::{Far, FarChunks, Need, Stop};
+pub use self::far::{Far, FarChunks, Need, Rows, Stop};
 use self::handles::Whereabouts;
 pub use self::protection::Protection;
 use self::refusal::FaultLog;

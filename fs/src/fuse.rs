@@ -9,6 +9,7 @@ mod convert;
 mod copy_job;
 mod handles;
 mod inode_flags;
+mod later;
 pub(crate) mod limit;
 mod linger;
 mod parked;
@@ -30,40 +31,48 @@ use std::time::SystemTime;
 
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, IoctlFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 pub(crate) use self::adapter::Adapter;
-use self::adapter::{FOREVER, about, caller, kept, unprivileged};
+use self::adapter::{about, caller, unprivileged};
 use self::answers::RequestContext;
-use crate::filesystem::Make;
-use crate::filesystem::reply::{Changes, ROOT_ID};
+pub(crate) use self::later::Mounted;
+use crate::filesystem::reply::Changes;
+use crate::filesystem::{Make, Rows};
 use crate::metrics::Operation;
-use crate::status::STATUS_XATTR;
 use crate::sys;
 
-impl Filesystem for Adapter {
+impl Filesystem for Mounted {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        self.negotiate(config);
+        if let Some(adapter) = self.alone() {
+            adapter.negotiate(config);
+        }
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let name = name.as_bytes();
-        let work = |asked: &RequestContext<'_>| self.look_up(asked, name, reply);
-        self.serve(Operation::Lookup, parent, work);
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (rows, name) = (Rows::Name(parent.0, name.as_bytes()), [name.as_bytes()]);
+        let about = about(req, parent, Operation::Lookup);
+        self.once(about, rows)
+            .run(name, reply, move |adapter, [name], reply| {
+                let work = |asked: &RequestContext<'_>| adapter.look_up(asked, name, reply);
+                adapter.serve(Operation::Lookup, parent, work);
+            });
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
         self.guard(Operation::Forget, || self.fs.forget(ino.0, nlookup));
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.serve(Operation::Getattr, ino, |asked| {
-            asked.attr(reply, self.fs.getattr(ino.0))
-        });
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        let about = about(req, ino, Operation::Getattr);
+        self.once(about, Rows::Attributes(ino.0))
+            .serve([], reply, |asked, [], reply| {
+                asked.attr(reply, asked.fs.getattr(asked.node));
+            });
     }
 
     fn setattr(
@@ -93,18 +102,18 @@ impl Filesystem for Adapter {
             mtime: mtime.map(convert::new_time),
         };
         let (about, caller) = (about(req, ino, Operation::Setattr), caller(req));
-        self.guard(Operation::Setattr, || {
-            let set = self.fs.setattr(ino.0, &changes, caller);
-            self.settle(about, reply, answers::attr, set, || {
-                Box::new(move |fs| fs.setattr(ino.0, &changes, caller))
+        self.once(about, Rows::All)
+            .run([], reply, move |adapter, [], reply| {
+                adapter.set_attributes(about, changes, caller, reply);
             });
-        });
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        self.serve(Operation::Readlink, ino, |asked| {
-            asked.data(reply, self.fs.readlink(ino.0));
-        });
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        let about = about(req, ino, Operation::Readlink);
+        self.once(about, Rows::Node(ino.0))
+            .serve([], reply, |asked, [], reply| {
+                asked.data(reply, asked.fs.readlink(asked.node));
+            });
     }
 
     fn mknod(
@@ -122,10 +131,7 @@ impl Filesystem for Adapter {
             umask,
             rdev: sys::decode_device(rdev),
         };
-        self.serve(Operation::Make, parent, |asked| {
-            let made = self.fs.make(parent.0, name.as_bytes(), &make, caller(req));
-            asked.entry(reply, made.map(Some));
-        });
+        self.make_node(req, parent, name, make, reply);
     }
 
     fn mkdir(
@@ -143,10 +149,7 @@ impl Filesystem for Adapter {
             umask,
             rdev: (0, 0),
         };
-        self.serve(Operation::Make, parent, |asked| {
-            let made = self.fs.make(parent.0, name.as_bytes(), &make, caller(req));
-            asked.entry(reply, made.map(Some));
-        });
+        self.make_node(req, parent, name, make, reply);
     }
 
     fn symlink(
@@ -157,31 +160,28 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let make = Make::Symlink {
-            target: target.as_os_str().as_bytes(),
-        };
-        self.serve(Operation::Make, parent, |asked| {
-            let name = link_name.as_bytes();
-            let made = self.fs.make(parent.0, name, &make, caller(req));
-            asked.entry(reply, made.map(Some));
-        });
+        self.make_link(req, parent, link_name, target, reply);
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.serve(Operation::Unlink, parent, |asked| {
-            asked.empty(reply, self.fs.unlink(parent.0, name.as_bytes()));
-        });
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (about, name) = (about(req, parent, Operation::Unlink), [name.as_bytes()]);
+        self.once(about, Rows::All)
+            .serve(name, reply, |asked, [name], reply| {
+                asked.empty(reply, asked.fs.unlink(asked.node, name));
+            });
     }
 
-    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.serve(Operation::Rmdir, parent, |asked| {
-            asked.empty(reply, self.fs.rmdir(parent.0, name.as_bytes()));
-        });
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (about, name) = (about(req, parent, Operation::Rmdir), [name.as_bytes()]);
+        self.once(about, Rows::All)
+            .serve(name, reply, |asked, [name], reply| {
+                asked.empty(reply, asked.fs.rmdir(asked.node, name));
+            });
     }
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -189,34 +189,34 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
-        self.serve(Operation::Rename, parent, |asked| {
-            let (from, to) = (
-                (parent.0, name.as_bytes()),
-                (newparent.0, newname.as_bytes()),
-            );
-            asked.empty(reply, self.fs.rename(from, to, flags));
-        });
+        let about = about(req, parent, Operation::Rename);
+        self.move_name(about, [name, newname], newparent, flags, reply);
     }
 
     fn link(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         newparent: INodeNo,
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        self.serve(Operation::Link, newparent, |asked| {
-            let linked = self.fs.link(ino.0, newparent.0, newname.as_bytes());
-            asked.entry(reply, linked.map(Some));
-        });
+        let (about, name) = (about(req, newparent, Operation::Link), [newname.as_bytes()]);
+        self.once(about, Rows::All)
+            .serve(name, reply, move |asked, [name], reply| {
+                let linked = asked.fs.link(ino.0, asked.node, name);
+                asked.entry(reply, linked.map(Some));
+            });
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.guard(Operation::Open, || {
-            self.open_file(about(req, ino, Operation::Open), flags, caller(req), reply);
-        });
+        let (about, caller) = (about(req, ino, Operation::Open), caller(req));
+        let reads = flags.acc_mode() == OpenAccMode::O_RDONLY && flags.0 & libc::O_TRUNC == 0;
+        let rows = if reads { Rows::Node(ino.0) } else { Rows::All };
+        self.once(about, rows)
+            .run([], reply, move |adapter, [], reply| {
+                adapter.open_file(about, flags, caller, reply);
+            });
     }
 
     fn release(
@@ -249,14 +249,13 @@ impl Filesystem for Adapter {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        self.guard(Operation::Create, || {
-            let make = Make::Node {
-                mode,
-                umask,
-                rdev: (0, 0),
-            };
-            self.create_file(parent.0, name.as_bytes(), &make, caller(req), reply);
-        });
+        let (about, caller) = (about(req, parent, Operation::Create), caller(req));
+        let (name, rdev) = ([name.as_bytes()], (0, 0));
+        self.once(about, Rows::All)
+            .run(name, reply, move |adapter, [name], reply| {
+                let make = Make::Node { mode, umask, rdev };
+                adapter.create_file(parent.0, name, &make, caller, reply);
+            });
     }
 
     fn read(
@@ -270,7 +269,11 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.read_file(about(req, ino, Operation::Read), offset, size, reply);
+        let about = about(req, ino, Operation::Read);
+        self.once(about, Rows::Node(ino.0))
+            .run([], reply, move |adapter, [], reply| {
+                adapter.read_file(about, offset, size, reply);
+            });
     }
 
     fn write(
@@ -288,13 +291,10 @@ impl Filesystem for Adapter {
         let about = about(req, ino, Operation::Write);
         let drops_rights = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let unprivileged = drops_rights.then(|| caller(req));
-        self.guard(Operation::Write, || {
-            let written = self.fs.write(ino.0, offset, data, unprivileged);
-            self.settle(about, reply, answers::written, written, || {
-                let data = data.to_vec();
-                Box::new(move |fs| fs.write(ino.0, offset, &data, unprivileged))
+        self.once(about, Rows::All)
+            .run([data], reply, move |adapter, [data], reply| {
+                adapter.write_file(about, offset, data, unprivileged, reply);
             });
-        });
     }
 
     fn fsync(
@@ -329,45 +329,32 @@ impl Filesystem for Adapter {
 
     fn readdir(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
-        self.serve(Operation::Readdir, ino, |asked| {
-            let listed = self.fs.readdir(ino.0, offset, false, &mut |item| {
-                let (ino, name) = (INodeNo(item.ino), OsStr::from_bytes(item.name));
-                !reply.add(ino, item.cookie, convert::file_type(item.kind), name)
+        let about = about(req, ino, Operation::Readdir);
+        self.once(about, Rows::Node(ino.0))
+            .run([], reply, move |adapter, [], reply| {
+                adapter.list(ino, offset, reply);
             });
-            match asked.known(listed) {
-                Ok(()) => reply.ok(),
-                Err(errno) => reply.error(errno),
-            }
-        });
     }
 
     fn readdirplus(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
-        self.serve(Operation::Readdir, ino, |asked| {
-            let listed = self.fs.readdir(ino.0, offset, true, &mut |item| {
-                let attr = convert::listed(item);
-                let (ino, name) = (INodeNo(item.ino), OsStr::from_bytes(item.name));
-                let ttl = item.attr.as_ref().map_or(&FOREVER, kept);
-                let generation = convert::generation(item);
-                !reply.add(ino, item.cookie, name, ttl, &attr, generation)
+        let about = about(req, ino, Operation::Readdir);
+        self.once(about, Rows::Node(ino.0))
+            .run([], reply, move |adapter, [], reply| {
+                adapter.list_plus(ino, offset, reply);
             });
-            match asked.known(listed) {
-                Ok(()) => reply.ok(),
-                Err(errno) => reply.error(errno),
-            }
-        });
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
@@ -389,45 +376,47 @@ impl Filesystem for Adapter {
         let Some(reply) = self.set_by_root(req, ino, name, value, reply) else {
             return;
         };
-        self.serve(Operation::Setxattr, ino, |asked| {
-            let flags = flags.cast_unsigned();
-            let set = self
-                .fs
-                .setxattr(ino.0, name.as_bytes(), value, flags, caller(req));
-            asked.empty(reply, set);
-        });
+        let (about, caller) = (about(req, ino, Operation::Setxattr), caller(req));
+        let (texts, flags) = ([name.as_bytes(), value], flags.cast_unsigned());
+        self.once(about, Rows::All)
+            .serve(texts, reply, move |asked, [name, value], reply| {
+                let set = asked.fs.setxattr(asked.node, name, value, flags, caller);
+                asked.empty(reply, set);
+            });
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let Some(reply) = self.read_by_root(req, ino, name, size, reply) else {
             return;
         };
-        self.serve(Operation::Getxattr, ino, |asked| {
-            let name = name.as_bytes();
-            let value = if ino.0 == ROOT_ID && name == STATUS_XATTR {
-                self.status()
-            } else {
-                self.fs.getxattr(ino.0, name)
-            };
-            asked.value(reply, size, value);
-        });
+        let about = about(req, ino, Operation::Getxattr);
+        let (rows, name) = (Rows::Attributes(ino.0), [name.as_bytes()]);
+        self.once(about, rows)
+            .run(name, reply, move |adapter, [name], reply| {
+                adapter.get_attribute(about, name, size, reply);
+            });
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.serve(Operation::Getxattr, ino, |asked| {
-            asked.value(reply, size, self.fs.listxattr(ino.0, caller(req)));
-        });
+        let (about, caller) = (about(req, ino, Operation::Getxattr), caller(req));
+        let rows = Rows::Attributes(ino.0);
+        self.once(about, rows)
+            .serve([], reply, move |asked, [], reply| {
+                asked.value(reply, size, asked.fs.listxattr(asked.node, caller));
+            });
     }
 
-    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.serve(Operation::Setxattr, ino, |asked| {
-            asked.empty(reply, self.fs.removexattr(ino.0, name.as_bytes()));
-        });
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (about, name) = (about(req, ino, Operation::Setxattr), [name.as_bytes()]);
+        self.once(about, Rows::All)
+            .serve(name, reply, |asked, [name], reply| {
+                asked.empty(reply, asked.fs.removexattr(asked.node, name));
+            });
     }
 
     fn ioctl(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
@@ -436,9 +425,13 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        self.serve(Operation::Ioctl, ino, |asked| {
-            self.inode_flags(asked, cmd, in_data, reply);
-        });
+        let about = about(req, ino, Operation::Ioctl);
+        self.once(about, Rows::All)
+            .run([in_data], reply, move |adapter, [data], reply| {
+                adapter.serve(Operation::Ioctl, ino, |asked| {
+                    adapter.inode_flags(asked, cmd, data, reply);
+                });
+            });
     }
 
     fn fallocate(
@@ -452,28 +445,29 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let (at, mode) = (offset..offset.saturating_add(length), mode.cast_unsigned());
-        let about = about(req, ino, Operation::Fallocate);
-        self.allocate(about, at, mode, unprivileged(req), reply);
+        let (about, caller) = (about(req, ino, Operation::Fallocate), unprivileged(req));
+        self.once(about, Rows::All)
+            .run([], reply, move |adapter, [], reply| {
+                adapter.allocate(about, at, mode, caller, reply);
+            });
     }
 
     fn lseek(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
     ) {
-        self.serve(Operation::Seek, ino, |asked| {
-            let wanted = convert::data_or_hole(offset, whence);
-            let found = wanted.and_then(|(at, hole)| self.fs.seek(ino.0, at, hole));
-            let fits = |at| i64::try_from(at).map_err(|_| sys::Errno::OVERFLOW.into());
-            match asked.known(found.and_then(fits)) {
-                Ok(at) => reply.offset(at),
-                Err(errno) => reply.error(errno),
-            }
-        });
+        let about = about(req, ino, Operation::Seek);
+        self.once(about, Rows::Node(ino.0))
+            .serve([], reply, move |asked, [], reply| {
+                let wanted = convert::data_or_hole(offset, whence);
+                let found = wanted.and_then(|(at, hole)| asked.fs.seek(asked.node, at, hole));
+                asked.position(reply, found);
+            });
     }
 
     fn copy_file_range(
@@ -490,7 +484,10 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let (from, to) = ((ino_in.0, offset_in), offset_out);
-        let about = about(req, ino_out, Operation::CopyRange);
-        self.copy_range(about, from, to, len, unprivileged(req), reply);
+        let (about, caller) = (about(req, ino_out, Operation::CopyRange), unprivileged(req));
+        self.once(about, Rows::All)
+            .run([], reply, move |adapter, [], reply| {
+                adapter.copy_range(about, from, to, len, caller, reply);
+            });
     }
 }

@@ -7,6 +7,7 @@
 pub(crate) mod address;
 mod backoff;
 mod cut;
+pub(crate) mod early_index;
 pub(crate) mod error;
 pub(crate) mod exchange;
 pub(crate) mod fetcher;

@@ -1,19 +1,20 @@
 //! The trace of a boot: the first access to every page of lower data, in order.
 //!
-//! One bit per page and one record per run of pages; further accesses to a page cost one atomic
-//! read.
+//! One bit per page of each file that is read, and one record per run of pages; further accesses to a
+//! page cost one atomic read.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use layerfmt::{Digest, Index, Ino};
 use wire::trace::{BootTrace, PAGE_LEN, Touch};
 
 /// Most runs recorded: 768 KiB of memory. A desktop boot has 12,000.
 const RECORDS_MAX: usize = 1 << 16;
-/// Largest number of pages of lower files that is recorded: 16 MiB of bits, half a terabyte of
-/// files.
+/// Largest number of pages of the files that are read: 16 MiB of bits, half a terabyte of files.
 const PAGES_MAX: u64 = 1 << 27;
 /// Time after the mount at which the recording ends by itself.
 pub(crate) const TIME_MAX: Duration = Duration::from_secs(300);
@@ -34,9 +35,18 @@ pub struct TraceRecorder {
 /// Which pages were touched.
 #[derive(Debug)]
 struct Pages {
-    /// For each inode the number of its first page in `seen`.
-    first: Vec<u32>,
-    seen: Vec<AtomicU64>,
+    index: Arc<Index>,
+    /// A bit for each page of the files that were read.
+    seen: HashMap<Ino, FilePages, RandomState>,
+    /// Pages of these files.
+    count: u64,
+}
+
+/// A bit for each page of a file.
+#[derive(Debug)]
+struct FilePages {
+    count: u64,
+    words: Box<[AtomicU64]>,
 }
 
 #[derive(Debug)]
@@ -48,11 +58,15 @@ struct TraceState {
 impl TraceRecorder {
     /// A recorder for the files of `index`, whose tree has this digest.
     pub fn new(index: &Arc<Index>, tree: Digest) -> TraceRecorder {
-        let pages = Pages::of(index);
+        let pages = Pages {
+            index: Arc::clone(index),
+            seen: HashMap::default(),
+            count: 0,
+        };
         TraceRecorder {
             tree,
-            open: AtomicBool::new(pages.is_some()),
-            pages: RwLock::new(pages),
+            open: AtomicBool::new(true),
+            pages: RwLock::new(Some(pages)),
             started: Instant::now(),
             state: Mutex::new(TraceState {
                 touches: Vec::new(),
@@ -66,20 +80,27 @@ impl TraceRecorder {
         if len == 0 || !self.open.load(Ordering::Relaxed) {
             return;
         }
-        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
-        let Some((pages, (first, end))) = pages
+        let read = || self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        let mut pages = read();
+        if pages
             .as_ref()
-            .and_then(|pages| Some((pages, pages.range(ino)?)))
-        else {
+            .is_some_and(|pages| !pages.seen.contains_key(&ino))
+        {
+            drop(pages);
+            let mut all = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+            let fits = all.as_mut().is_some_and(|pages| pages.add(ino));
+            drop(all);
+            if !fits {
+                return self.open.store(false, Ordering::Relaxed);
+            }
+            pages = read();
+        }
+        let Some(seen) = pages.as_ref().and_then(|pages| pages.seen.get(&ino)) else {
             return;
         };
-        let from = offset / PAGE_LEN;
-        let to = offset
-            .saturating_add(len)
-            .div_ceil(PAGE_LEN)
-            .min(end - first);
-        for page in from..to {
-            if pages.mark(first + page)
+        let end = offset.saturating_add(len).div_ceil(PAGE_LEN);
+        for page in offset / PAGE_LEN..end.min(seen.count) {
+            if seen.mark(page)
                 && let Ok(page) = u32::try_from(page)
             {
                 self.record(ino, page);
@@ -143,36 +164,31 @@ impl TraceRecorder {
 }
 
 impl Pages {
-    /// Those of all files of `index`; `None` if they are too many.
-    fn of(index: &Index) -> Option<Pages> {
-        let mut first = Vec::with_capacity(index.inode_count() as usize + 1);
-        let mut count = 0u64;
-        for ino in 0..index.inode_count() {
-            first.push(u32::try_from(count).ok()?);
-            let size = index
-                .inode(ino)
-                .filter(|inode| inode.is_file())
-                .map_or(0, |inode| inode.size);
-            count = count.saturating_add(size.div_ceil(PAGE_LEN));
+    /// Makes room for the bits of file `ino`; false if these are too many.
+    fn add(&mut self, ino: Ino) -> bool {
+        if self.seen.contains_key(&ino) {
+            return true;
         }
-        first.push(u32::try_from(count).ok().filter(|_| count <= PAGES_MAX)?);
-        let seen = (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Some(Pages { first, seen })
+        let inode = self.index.inode(ino).filter(|inode| inode.is_file());
+        let count = inode.map_or(0, |inode| inode.size.div_ceil(PAGE_LEN));
+        self.count = self.count.saturating_add(count);
+        if self.count > PAGES_MAX {
+            return false;
+        }
+        let words = (0..count.div_ceil(64)).map(|_| AtomicU64::new(0));
+        let words = words.collect();
+        self.seen.insert(ino, FilePages { count, words });
+        true
     }
+}
 
-    /// The numbers of the first page of file `ino` and of the page after its last.
-    fn range(&self, ino: Ino) -> Option<(u64, u64)> {
-        let first = self.first.get(ino as usize)?;
-        let end = self.first.get(ino as usize + 1)?;
-        Some((u64::from(*first), u64::from(*end)))
-    }
-
+impl FilePages {
     /// True if the page was not marked before.
     fn mark(&self, page: u64) -> bool {
         let bit = 1u64 << (page % 64);
         let Some(word) = usize::try_from(page / 64)
             .ok()
-            .and_then(|word| self.seen.get(word))
+            .and_then(|word| self.words.get(word))
         else {
             return false;
         };

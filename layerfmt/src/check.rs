@@ -38,7 +38,14 @@ pub fn check(
 ) -> Result<Report> {
     let index = layer.index();
     let content = layer.content()?;
-    layer.meta()?;
+    if let Some(early) = layer
+        .meta()?
+        .map(|meta| meta.early())
+        .transpose()?
+        .flatten()
+    {
+        early.arrive(Arc::clone(index))?;
+    }
     let mut report = Report::default();
     let mut seen = vec![false; index.chunk_count() as usize];
     let mut verified = |report: &mut Report, id: u32, raw: &[u8]| {

@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::error::{ErrorKind, FormatError, Result};
 use crate::file::sections;
 use crate::index::{Index, LayerRef};
-use crate::layer::{ContentDigests, Layer};
+use crate::layer::{ContentDigests, Layer, Meta};
 use crate::layout::chunk::ChunkFile;
 use crate::layout::superblock::SUPERBLOCK_LEN;
 
@@ -130,15 +130,17 @@ impl MergedIndex {
     }
 
     /// Encodes the merged index as a layer file without chunk data: superblock, INDEX, then CONTENT
-    /// if present. Also returns the number of bytes that a client needs: superblock and INDEX.
+    /// if present. A large one also has an early index in META, with the files that borrow from the
+    /// boot pack `pack`. Also returns the number of bytes that a client needs: superblock and INDEX.
     ///
     /// # Errors
     /// A section is larger than its limit.
-    pub fn to_bytes(&self) -> Result<(Vec<u8>, u64)> {
+    pub fn to_bytes(&self, pack: Option<&Digest>) -> Result<(Vec<u8>, u64)> {
         let data_end = SUPERBLOCK_LEN as u64;
         let (index, content) = (&self.index, self.content.as_ref());
         let effort = SectionEffort::Small;
-        let (superblock, sections) = sections(index, content, None, data_end, effort)?;
+        let meta = Meta::of_merged(index, pack)?;
+        let (superblock, sections) = sections(index, content, meta.as_ref(), data_end, effort)?;
         let mut bytes = superblock.encode().to_vec();
         bytes.extend_from_slice(&sections);
         Ok((bytes, superblock.head_len()))

@@ -4,6 +4,8 @@
 //! fail, and none allocates. An inode number out of range reads as an empty object.
 
 pub(crate) mod builder;
+pub(crate) mod early;
+mod late;
 mod rows;
 mod successor;
 pub(crate) mod tables;
@@ -11,6 +13,7 @@ mod validate;
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::digest::{DIGEST_LEN, Digest};
 use crate::error::Result;
@@ -19,7 +22,10 @@ use crate::layout::columns::{Area, Column, Columns, Counts};
 use crate::layout::inode::{FLAG_OPAQUE, S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use crate::time::Time;
 
+use self::early::EarlyTables;
+use self::late::Late;
 use self::tables::{IndexTables, Packer};
+pub use late::Arrival;
 pub use rows::{Dirent, DirentTarget, Extent, Inode, LayerRef};
 pub use successor::{NameChange, Restyled, Successor};
 
@@ -34,6 +40,8 @@ pub const ROOT: Ino = 0;
 pub struct Index {
     tables: IndexTables,
     columns: Columns,
+    /// Has the tables instead, if only an early index was here at first.
+    late: Option<Arc<Late>>,
 }
 
 impl Index {
@@ -46,7 +54,7 @@ impl Index {
         let columns = Columns::new(Counts::decode(&raw)?);
         validate::raw(&raw, &columns, data_end)?;
         let tables = tables::of_raw(raw, &columns);
-        Ok(Index { tables, columns })
+        Ok(Index::of(tables, columns))
     }
 
     /// Validates tables like [`Index::decode`].
@@ -60,7 +68,7 @@ impl Index {
             Some(raw) => validate::raw(raw, &columns, data_end)?,
             None => validate::packed(&tables, &columns, data_end)?,
         }
-        Ok(Index { tables, columns })
+        Ok(Index::of(tables, columns))
     }
 
     /// An index with only an empty root directory.
@@ -82,12 +90,106 @@ impl Index {
             }
         }
         let tables = IndexTables::raw(raw, &columns);
-        Index { tables, columns }
+        Index::of(tables, columns)
+    }
+
+    fn of(tables: IndexTables, columns: Columns) -> Index {
+        Index {
+            tables,
+            columns,
+            late: None,
+        }
+    }
+
+    /// The early index in a frame whose digest was checked, until the whole one arrives
+    /// ([`Index::arrive`]). An accessor that needs another row waits for it.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub(crate) fn early(frame: &[u8]) -> Result<Index> {
+        let early = EarlyTables::decode(frame)?;
+        let columns = Columns::new(early.counts());
+        Ok(Index {
+            late: Some(Arc::new(Late::new(early))),
+            ..Index::of(IndexTables::none(), columns)
+        })
+    }
+
+    /// True unless only an early index is here.
+    pub fn is_whole(&self) -> bool {
+        self.late.as_ref().is_none_or(|late| late.whole().is_some())
+    }
+
+    /// True if `ino` can be used without a wait: the entries of a directory with their attributes,
+    /// the extents of a file.
+    pub fn has(&self, ino: Ino) -> bool {
+        self.late.as_ref().is_none_or(|late| late.has(ino))
+    }
+
+    /// True if the attributes of `ino`, except its number of blocks, can be read without a wait.
+    pub fn shows(&self, ino: Ino) -> bool {
+        self.late.as_ref().is_none_or(|late| late.shows(ino))
+    }
+
+    /// Number of inodes that can be used without a wait.
+    pub fn early_count(&self) -> u32 {
+        match self.late.as_ref().filter(|late| late.whole().is_none()) {
+            Some(late) => late.early().inode_count(),
+            None => self.inode_count(),
+        }
+    }
+
+    /// Takes the whole index in the place of the early one, and ends all waits.
+    ///
+    /// # Errors
+    /// It has other values than the early one. Nothing changes.
+    pub fn arrive(&self, whole: Arc<Index>) -> Result<()> {
+        self.late.as_ref().map_or(Ok(()), |late| late.arrive(whole))
+    }
+
+    /// Calls `then` with true when the whole index is here, with false if the wait is in vain.
+    pub fn when_whole(&self, then: Arrival) {
+        match &self.late {
+            None => then(true),
+            Some(late) => late.when_whole(then),
+        }
+    }
+
+    /// Waits for the whole index; false if the wait is in vain.
+    pub fn await_whole(&self) -> bool {
+        let (sender, arrived) = std::sync::mpsc::sync_channel(1);
+        self.when_whole(Box::new(move |is_whole| {
+            let _ = sender.send(is_whole);
+        }));
+        arrived.recv().unwrap_or(false)
+    }
+
+    /// Calls `wanted` when somebody waits for the whole index for the first time.
+    pub fn when_wanted(&self, wanted: Box<dyn FnOnce() + Send>) {
+        if let Some(late) = &self.late {
+            late.when_wanted(wanted);
+        }
+    }
+
+    /// Ends the waits of [`Index::when_whole`] in vain. With `lost`, the whole index will never
+    /// arrive: all waits, also later ones, are in vain.
+    pub fn disappoint(&self, lost: bool) {
+        if let Some(late) = &self.late {
+            late.disappoint(lost);
+        }
+    }
+
+    /// True if the whole index will never arrive.
+    pub fn is_lost(&self) -> bool {
+        self.late.as_ref().is_some_and(|late| late.is_lost())
     }
 
     /// The uncompressed bytes: of a large index, which is not in this form in memory, a copy.
     pub fn raw(&self) -> Cow<'_, [u8]> {
-        self.tables.to_raw(&self.columns)
+        match &self.late {
+            None => self.tables.to_raw(&self.columns),
+            Some(late) => late.wait().raw(),
+        }
     }
 
     /// Makes the merged index of the stack of only this layer, if that takes no new tables: its
@@ -130,7 +232,10 @@ impl Index {
 
     #[inline]
     fn u32(&self, column: Column, row: u32) -> u32 {
-        self.tables.value(column, row)
+        match &self.late {
+            None => self.tables.value(column, row),
+            Some(late) => late.value(column, row),
+        }
     }
 
     fn u64(&self, low: Column, high: Column, row: u32) -> u64 {
@@ -146,7 +251,10 @@ impl Index {
     }
 
     fn area(&self, area: Area, range: Range<usize>) -> &[u8] {
-        self.tables.area(area).get(range).unwrap_or_default()
+        match &self.late {
+            None => self.tables.area(area).get(range).unwrap_or_default(),
+            Some(late) => late.area(area, range),
+        }
     }
 
     fn digest(&self, area: Area, row: u32) -> Digest {
@@ -214,7 +322,14 @@ impl Index {
     }
 
     fn dirent_name(&self, row: u32) -> &[u8] {
-        self.area(Area::Names, self.span(Column::DirentNameEnd, row))
+        self.area(Area::Names, self.name_span(row))
+    }
+
+    fn name_span(&self, row: u32) -> Range<usize> {
+        match &self.late {
+            None => self.span(Column::DirentNameEnd, row),
+            Some(late) => late.name_span(row),
+        }
     }
 
     fn dirent(&self, row: u32, first: u32) -> Dirent<'_> {

@@ -1,6 +1,7 @@
 //! A layer file: superblock, sections and the stored bytes of its own chunks.
 
 pub mod content;
+mod early;
 pub mod meta;
 
 use std::borrow::Cow;

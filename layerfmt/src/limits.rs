@@ -23,6 +23,8 @@ pub const INDEX_LEN_MAX: u64 = 2 << 30;
 pub const CONTENT_LEN_MAX: u64 = 2 << 30;
 /// Largest META section, bytes.
 pub const META_LEN_MAX: u64 = 4 << 20;
+/// Longest early index, bytes before compression: the share of a stack with a million chunks.
+pub const EARLY_INDEX_LEN_MAX: u64 = 64 << 20;
 /// Smallest and largest raw length of a chunk, bytes. Bake writes 256 KiB, packs up to 1 MiB.
 pub const CHUNK_RAW_LEN_MAX: u32 = 16 << 20;
 /// Largest file, bytes: Linux' `MAX_LFS_FILESIZE`.

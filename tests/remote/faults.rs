@@ -129,6 +129,14 @@ impl FaultServer {
         });
     }
 
+    /// Fails like [`FaultServer::fail`], after so many requests for such a path.
+    pub(super) fn fail_later(&self, fault: Fault, prefix: &'static str, after: u64, times: u64) {
+        self.fail(fault, prefix, times);
+        if let Some(plan) = self.shared.plan.lock().unwrap().as_mut() {
+            plan.after = after;
+        }
+    }
+
     /// Fails at each request after so many.
     pub(super) fn fail_after(&self, fault: Fault, after: u64) {
         self.shared.faults.store(0, Ordering::Relaxed);

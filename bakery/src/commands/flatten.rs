@@ -45,7 +45,7 @@ pub(crate) fn run(args: FlattenArgs, globals: &Globals) -> anyhow::Result<ExitCo
     let merged: MergedIndex =
         layerfmt::flatten::flatten_layers(stack.iter().map(|layer| &**layer), true)
             .context("cannot flatten the layers")?;
-    let (bytes, head_len) = merged.to_bytes()?;
+    let (bytes, head_len) = merged.to_bytes(None)?;
     let partial = Partial::beside(&args.output)?;
     let written = partial.file().and_then(|mut file| file.write_all(&bytes));
     written.with_context(|| format!("cannot write {}", args.output.display()))?;

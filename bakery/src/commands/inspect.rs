@@ -45,6 +45,7 @@ struct Inspection {
     generator: Option<String>,
     base: Vec<String>,
     labels: Vec<(String, String)>,
+    early_inodes: Option<u32>,
 }
 
 #[derive(Debug, Serialize)]
@@ -71,6 +72,7 @@ pub(crate) fn run(args: InspectArgs, globals: &Globals) -> anyhow::Result<ExitCo
 fn inspect(layer: &Layer) -> anyhow::Result<Inspection> {
     let (superblock, index) = (layer.superblock(), layer.index());
     let (meta, content) = (layer.meta()?, layer.content()?);
+    let early = meta.as_ref().map(layerfmt::Meta::early).transpose()?;
     let (mut directories, mut files, mut opaque, mut content_len) = (0, 0, 0, 0);
     let mut whiteouts = 0;
     for ino in 0..index.inode_count() {
@@ -122,7 +124,10 @@ fn inspect(layer: &Layer) -> anyhow::Result<Inspection> {
             .flat_map(|meta| &meta.base)
             .map(|digest| text(*digest))
             .collect(),
-        labels: meta.map(|meta| meta.labels).unwrap_or_default(),
+        labels: meta
+            .map(|meta| meta.words().cloned().collect())
+            .unwrap_or_default(),
+        early_inodes: early.flatten().map(|early| early.early_count()),
     })
 }
 
@@ -175,6 +180,9 @@ impl Inspection {
         }
         for layer in &self.base {
             writeln!(out, "base       {layer}")?;
+        }
+        if let Some(inodes) = self.early_inodes {
+            writeln!(out, "early      {inodes} objects that a mount has first")?;
         }
         for (key, value) in &self.labels {
             writeln!(out, "label      {key}: {value}")?;

@@ -44,7 +44,7 @@ fn add_indexes(
         let packed = MergedIndex::from_layer(&packed, true)?;
         let carried = carry(&pack, &history.merged(&before)?, &packed, &merged);
         if let Some(carried) = carried.transpose()?
-            && let Some(file) = file_of(&carried, &manifest.index)?
+            && let Some(file) = file_of(&carried, &manifest.index, Some(&pack.digest()))?
         {
             made.insert(manifest.index.digest, file);
         }
@@ -69,7 +69,7 @@ fn stacked(
     wanted: &IndexRef,
 ) -> Result<Option<(MergedIndex, Vec<u8>)>> {
     let file = |merged: MergedIndex| -> Result<_> {
-        let file = file_of(&merged, wanted)?;
+        let file = file_of(&merged, wanted, None)?;
         Ok(file.map(|file| (merged, file)))
     };
     if let (Some(before), Some((top, below))) = (before, manifest.layers.split_last())
@@ -88,8 +88,9 @@ fn stacked(
 fn file_of(
     merged: &MergedIndex,
     wanted: &IndexRef,
+    pack: Option<&Digest>,
 ) -> std::result::Result<Option<Vec<u8>>, FormatError> {
-    let (bytes, _) = merged.to_bytes()?;
+    let (bytes, _) = merged.to_bytes(pack)?;
     let digest = bytes.get(..SUPERBLOCK_LEN).map(Digest::of);
     Ok((digest == Some(wanted.digest)).then_some(bytes))
 }

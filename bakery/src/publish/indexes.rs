@@ -94,7 +94,7 @@ impl Publisher {
             _ => None,
         };
         let (mut index, plain) = std::thread::scope(|scope| {
-            let plain = new_plain.map(|plain| scope.spawn(|| self.upload_merged(plain)));
+            let plain = new_plain.map(|plain| scope.spawn(|| self.upload_merged(plain, None)));
             let index = self.upload_index(draft);
             let plain = plain.map(|thread| {
                 let lost = || HistoryError::Refused("making an index failed".into());
@@ -130,7 +130,8 @@ impl Publisher {
             }
             DraftIndex::New(merged) => merged,
         };
-        let (reference, bytes) = self.upload_merged(merged)?;
+        let pack = draft.pack.as_ref().map(|pack| &pack.digest);
+        let (reference, bytes) = self.upload_merged(merged, pack)?;
         let tree_digest = merged.tree_digest().ok_or_else(|| {
             HistoryError::Refused("a layer without content digests cannot be published".into())
         })?;
@@ -143,8 +144,12 @@ impl Publisher {
         })
     }
 
-    fn upload_merged(&self, merged: &MergedIndex) -> Result<(IndexRef, Bytes)> {
-        let (bytes, head_len) = merged.to_bytes()?;
+    fn upload_merged(
+        &self,
+        merged: &MergedIndex,
+        pack: Option<&Digest>,
+    ) -> Result<(IndexRef, Bytes)> {
+        let (bytes, head_len) = merged.to_bytes(pack)?;
         let digest = Digest::of(bytes.get(..SUPERBLOCK_LEN).unwrap_or_default());
         let reference = IndexRef {
             digest,

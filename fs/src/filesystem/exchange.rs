@@ -25,6 +25,7 @@ use super::tree::{CHANGED_NAMES_MAX, Entry, Name, Tree};
 use super::{LayerFs, lock};
 use crate::error::Error;
 use crate::lower::{LowerParts, NextLower};
+use crate::sys::Errno;
 use crate::upper::origins::EarlierRows;
 
 /// A switch that can be carried out.
@@ -96,6 +97,9 @@ impl LayerFs {
         next: &Index,
         digest: &[u8; 32],
     ) -> Result<Planned, ExchangeError> {
+        if !self.lower().index.await_whole() {
+            return Err(Error::fault(Errno::IO, "the index of the revision is lost").into());
+        }
         let used = {
             let mut tree = self.write_tree();
             tree.changed_names = self.upper.is_some().then(Vec::new);

@@ -5,6 +5,7 @@ use layerfmt::Ino;
 use super::LayerFs;
 use super::data::Bytes;
 use super::reply::NodeId;
+use super::tree::Entry;
 use crate::error::Error;
 pub use crate::lower::FarChunks;
 use crate::lower::Unread;
@@ -104,7 +105,53 @@ impl From<Unread> for Stop {
     }
 }
 
+/// The rows of the lower's index that a request needs. The index of a large system arrives after the
+/// mount has begun.
+#[derive(Debug, Clone, Copy)]
+pub enum Rows<'n> {
+    /// The attributes of a node.
+    Attributes(NodeId),
+    /// All about a node: the entries of a directory, the data of a file.
+    Node(NodeId),
+    /// A name in a directory.
+    Name(NodeId, &'n [u8]),
+    /// All rows.
+    All,
+}
+
 impl LayerFs {
+    /// True if a request for these rows waits for no other part of the index. A request that
+    /// changes something needs all rows: a copy-up needs every name of a file.
+    pub(crate) fn has_rows(&self, rows: Rows<'_>) -> bool {
+        let lower = self.lower();
+        let index = &*lower.index;
+        if index.is_whole() {
+            return true;
+        }
+        let tree = self.upper.is_some().then(|| self.read_tree());
+        let node = |id| tree.as_ref().and_then(|tree| tree.get(id));
+        let own = |id| self.numbers.row_of(id);
+        // A node of the upper is merged with another row, or has its data in one.
+        let merged = |id| node(id).and_then(|node| node.row).or(own(id));
+        let is_here = |id| merged(id).is_none_or(|row| index.has(row));
+        match rows {
+            Rows::All => false,
+            Rows::Attributes(id) => match node(id) {
+                Some(_) => is_here(id),
+                None => own(id).is_none_or(|row| index.shows(row)),
+            },
+            // An object of the upper without a node yet may have its origin in any row.
+            Rows::Node(id) => {
+                is_here(id) && !node(id).is_some_and(|node| node.listing.has_objects())
+            }
+            Rows::Name(_, b"." | b"..") => false,
+            Rows::Name(dir, name) => {
+                let is_new = |entry| matches!(entry, Some(Entry::Object { id: 0, .. }));
+                is_here(dir) && !node(dir).is_some_and(|node| is_new(node.listing.get(name)))
+            }
+        }
+    }
+
     /// True if nothing of `need` has to be copied any more: the file has its data in the upper, or
     /// is gone, or another revision is mounted and the copy-up begins again.
     pub(crate) fn is_met(&self, need: &Need) -> bool {

@@ -128,6 +128,9 @@ impl LayerFs {
     fn lower_name_of(&self, tree: &Tree, id: NodeId) -> Option<(NodeId, String)> {
         let row = self.numbers.row_of(id)?;
         let lower = self.lower();
+        if !lower.index.is_whole() {
+            return None;
+        }
         let place = lower.names().places(row).next()?;
         let name = Names::name(&lower.index, place);
         let name = String::from_utf8_lossy(name).into_owned();

@@ -229,6 +229,12 @@ impl Adapter {
         caller: Caller,
         reply: ReplyOpen,
     ) {
+        self.guard(Operation::Open, || {
+            self.open_now(about, flags, caller, reply)
+        });
+    }
+
+    fn open_now(&self, about: About, flags: OpenFlags, caller: Caller, reply: ReplyOpen) {
         // The kernel then never asks again, and opens files without the daemon.
         let Some(opens) = &self.opens else {
             return reply.error(Errno::ENOSYS);
@@ -267,6 +273,19 @@ impl Adapter {
 
     /// Answers a CREATE request.
     pub(super) fn create_file(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        make: &Make<'_>,
+        caller: Caller,
+        reply: ReplyCreate,
+    ) {
+        self.guard(Operation::Create, || {
+            self.create_now(parent, name, make, caller, reply);
+        });
+    }
+
+    fn create_now(
         &self,
         parent: NodeId,
         name: &[u8],

@@ -1,8 +1,8 @@
 //! Answers: a result becomes a reply. A failure passes [`LayerFs::refuse`], which logs a fault.
 
 use fuser::{
-    Errno, Generation, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyWrite,
-    ReplyXattr,
+    Errno, Generation, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyStatfs,
+    ReplyWrite, ReplyXattr,
 };
 
 use super::adapter::{FOREVER, kept};
@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::filesystem::LayerFs;
 use crate::filesystem::reply::{Attr, NodeId, Space};
 use crate::metrics::Operation;
+use crate::sys;
 
 /// A request that is about to be answered.
 pub(super) struct RequestContext<'a> {
@@ -70,6 +71,14 @@ impl RequestContext<'_> {
                 space.name_len_max,
                 space.fragment_len,
             ),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    pub(super) fn position(&self, reply: ReplyLseek, result: Result<u64>) {
+        let fits = |at| i64::try_from(at).map_err(|_| sys::Errno::OVERFLOW.into());
+        match self.known(result.and_then(fits)) {
+            Ok(at) => reply.offset(at),
             Err(errno) => reply.error(errno),
         }
     }

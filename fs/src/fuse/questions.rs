@@ -69,6 +69,16 @@ impl Adapter {
                     switch.report(part, ANSWER_PART_LEN, fill(&slot, then));
                     Box::new(Ready)
                 }
+                (Question::Pack(_), _) => {
+                    // The list of the pack's files needs all rows.
+                    let (index, answer) = (Arc::clone(&fs.lower().index), fill(&slot, then));
+                    let fs = Arc::clone(&fs);
+                    index.when_whole(Box::new(move |is_whole| match is_whole {
+                        true => drop(fs.lower().control.ask(question, answer)),
+                        false => answer(None),
+                    }));
+                    Box::new(Ready)
+                }
                 _ => fs.lower().control.ask(question, fill(&slot, then)),
             }
         });

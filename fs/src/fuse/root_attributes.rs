@@ -7,10 +7,12 @@ use fuser::{INodeNo, ReplyEmpty, ReplyXattr, Request};
 
 use super::Adapter;
 use super::adapter::{about, caller};
+use super::parked::About;
 use crate::control::{Command, Question};
 use crate::filesystem::reply::ROOT_ID;
 use crate::metrics::Operation;
 use crate::options::ACCESS_TIMES_XATTR;
+use crate::status::STATUS_XATTR;
 
 impl Adapter {
     /// Handles a value that root sets as attribute `name` of `ino`; returns the reply if the
@@ -60,5 +62,18 @@ impl Adapter {
             reply,
         );
         None
+    }
+
+    /// Answers GETXATTR; the status is an attribute of the root.
+    pub(super) fn get_attribute(&self, about: About, name: &[u8], size: u32, reply: ReplyXattr) {
+        let id = about.node;
+        self.serve(Operation::Getxattr, INodeNo(id), |asked| {
+            let value = if id == ROOT_ID && name == STATUS_XATTR {
+                self.status()
+            } else {
+                self.fs.getxattr(id, name)
+            };
+            asked.value(reply, size, value);
+        });
     }
 }

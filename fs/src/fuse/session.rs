@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use crate::fuse::Adapter;
+use crate::fuse::{Adapter, Mounted};
 use crate::mount_table;
 
 /// Read-ahead of the mount, KiB: the length of the largest request; local layers use several
@@ -56,7 +56,7 @@ pub(crate) enum SessionError {
 /// An attached mount, not yet answering.
 #[derive(Debug)]
 pub(crate) struct Attached {
-    session: Session<Adapter>,
+    session: Session<Mounted>,
     mountpoint: PathBuf,
     /// `major:minor` of the mount, if there is a /proc to find it in.
     pub device: Option<String>,
@@ -93,7 +93,7 @@ pub(crate) fn attach(mut adapter: Adapter, place: &MountPlace) -> Result<Attache
         Ok(()) => {
             adapter.idmapped = true;
             let pages = Arc::clone(&adapter.pages);
-            let session = Session::from_fd(adapter, device, SessionACL::All, config)
+            let session = Session::from_fd(Mounted::new(adapter), device, SessionACL::All, config)
                 .map_err(SessionError::Fuse)?;
             pages.connect(session.notifier(), session.as_fd());
             let device = mount_table::device_now(path);
@@ -161,7 +161,8 @@ fn attach_as_user(
         tracing::warn!(flags = ?left, "fusermount3 does not accept these flags: the mount does not have them");
     }
     let pages = Arc::clone(&adapter.pages);
-    let session = Session::new(adapter, &place.mountpoint, &config).map_err(SessionError::Fuse)?;
+    let session = Session::new(Mounted::new(adapter), &place.mountpoint, &config)
+        .map_err(SessionError::Fuse)?;
     pages.connect(session.notifier(), session.as_fd());
     let device = mount_table::device_now(&place.mountpoint);
     Ok(Attached {

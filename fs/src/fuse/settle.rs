@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use fuser::{ReplyEmpty, ReplyWrite};
+use fuser::{ReplyAttr, ReplyEmpty, ReplyWrite};
 
 use super::Adapter;
 use super::answers::{self, ReplyResult};
 use super::parked::{About, call};
-use crate::filesystem::reply::{Caller, NodeId};
+use crate::filesystem::reply::{Caller, Changes, NodeId};
 use crate::filesystem::{LayerFs, Stop};
 use crate::metrics::Operation;
 
@@ -38,6 +38,42 @@ impl Adapter {
             (Err(stop), _) => stop.failed(),
         };
         answer(reply, Err(about.asked(&self.fs).refuse(&failed)));
+    }
+
+    /// Answers a SETATTR request.
+    pub(super) fn set_attributes(
+        &self,
+        about: About,
+        changes: Changes,
+        caller: Caller,
+        reply: ReplyAttr,
+    ) {
+        self.guard(Operation::Setattr, || {
+            let id = about.node;
+            let set = self.fs.setattr(id, &changes, caller);
+            self.settle(about, reply, answers::attr, set, || {
+                Box::new(move |fs| fs.setattr(id, &changes, caller))
+            });
+        });
+    }
+
+    /// Answers a WRITE request.
+    pub(super) fn write_file(
+        &self,
+        about: About,
+        offset: u64,
+        data: &[u8],
+        unprivileged: Option<Caller>,
+        reply: ReplyWrite,
+    ) {
+        self.guard(Operation::Write, || {
+            let id = about.node;
+            let written = self.fs.write(id, offset, data, unprivileged);
+            self.settle(about, reply, answers::written, written, || {
+                let data = data.to_vec();
+                Box::new(move |fs| fs.write(id, offset, &data, unprivileged))
+            });
+        });
     }
 
     /// Answers a FALLOCATE request.

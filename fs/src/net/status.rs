@@ -45,6 +45,8 @@ pub(crate) struct RemoteStatus {
     pub waiting_seconds: Option<u64>,
     /// True if the mount was started from the backup because no server answered.
     pub offline: bool,
+    /// True unless the whole index is still to come.
+    pub index_whole: bool,
     /// State of the boot pack's stream.
     pub pack: String,
     /// State of the background fetching.

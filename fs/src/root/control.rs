@@ -27,15 +27,11 @@ use crate::trace::TraceRecorder;
 pub(crate) struct RemoteControl {
     source: Arc<RemoteSource>,
     boot: Option<Boot>,
-    hot: Option<HotList>,
+    /// The index, if it is that of the mount's start.
+    index: Option<Arc<Index>>,
+    /// The contents of the boot pack, sent on request.
+    hot: Option<OnceLock<Vec<u8>>>,
     progress: Arc<BootProgress>,
-}
-
-/// The contents of the boot pack, sent on request.
-#[derive(Debug)]
-struct HotList {
-    index: Arc<Index>,
-    sent: OnceLock<Vec<u8>>,
 }
 
 /// The boot being recorded, and the destination of its trace.
@@ -63,30 +59,28 @@ impl Boot {
 }
 
 impl RemoteControl {
-    /// `packed`: the index, if it points into a boot pack.
+    /// `mounted`: the index with which a mount begins, and true if it points into a boot pack.
     pub(crate) fn new(
         source: Arc<RemoteSource>,
         boot: Option<Boot>,
-        packed: Option<&Arc<Index>>,
+        mounted: Option<(&Arc<Index>, bool)>,
         progress: &Arc<BootProgress>,
     ) -> RemoteControl {
         RemoteControl {
             source,
             boot,
-            hot: packed.map(|index| HotList {
-                index: Arc::clone(index),
-                sent: OnceLock::new(),
-            }),
+            index: mounted.map(|(index, _)| Arc::clone(index)),
+            hot: mounted
+                .filter(|(_, is_packed)| *is_packed)
+                .map(|_| OnceLock::new()),
             progress: Arc::clone(progress),
         }
     }
 
     fn hot_list(&self) -> Option<&[u8]> {
-        let hot = self.hot.as_ref()?;
+        let (hot, index) = self.hot.as_ref().zip(self.index.as_ref())?;
         let objects = &self.source.bringer.objects;
-        let sent = hot
-            .sent
-            .get_or_init(|| encode(&hot_files(&hot.index, objects)));
+        let sent = hot.get_or_init(|| encode(&hot_files(index, objects)));
         Some(sent)
     }
 
@@ -120,6 +114,7 @@ impl RemoteControl {
                 .key
                 .as_ref()
                 .map(|key| key.public().fingerprint()),
+            index_whole: self.index.as_ref().is_none_or(|index| index.is_whole()),
             pack: words.pack.get(),
             prefetch: words.prefetch.get(),
             backup: self

@@ -2,6 +2,7 @@
 
 mod background;
 mod boot_pack;
+mod early;
 mod update;
 
 use std::path::{Path, PathBuf};
@@ -187,7 +188,7 @@ impl RootOpening {
         // The connection for readers opens while the index arrives.
         self.fetcher.spawn(warm_h2(Arc::clone(&self.fetcher.inner)));
         let (index, fetched) = self
-            .index(&manifest, here)
+            .index(&manifest, here, offline || asked.is_some())
             .map_err(|source| RemoteError::Index { address, source })?;
         drop(wait);
         progress.pass(Step::Index);
@@ -218,7 +219,8 @@ impl RootOpening {
             },
             words,
         ));
-        let control = RemoteControl::new(Arc::clone(&source), boot, packed, progress);
+        let mounted = Some((&index, packed.is_some()));
+        let control = RemoteControl::new(Arc::clone(&source), boot, mounted, progress);
         start_background(
             &self.options,
             &source,
@@ -394,10 +396,12 @@ impl RootOpening {
     }
 
     /// The index: `here` (beside the cache, or made by an update pack), of the backup, or fetched.
+    /// A large one begins with its early index, unless it is `needed` as a whole.
     fn index(
         &self,
         manifest: &Manifest,
         here: Option<Arc<Index>>,
+        needed: bool,
     ) -> Result<(Arc<Index>, Option<Layer>), crate::net::error::FetchError> {
         let reference = &manifest.index;
         if let Some(index) = here {
@@ -410,6 +414,9 @@ impl RootOpening {
             .and_then(|backup| backup.index(&reference.digest))
         {
             return Ok((index, None));
+        }
+        if !needed && let Some(early) = self.early_index(manifest) {
+            return Ok((early, None));
         }
         let fetched = index_head(&self.fetcher.inner, &reference.digest, reference.head_len);
         let layer = self.fetcher.run(fetched)??;

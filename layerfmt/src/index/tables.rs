@@ -38,6 +38,11 @@ pub(super) struct IndexTables {
 }
 
 impl IndexTables {
+    /// No tables.
+    pub(super) fn none() -> IndexTables {
+        Packer::new().finish()
+    }
+
     /// The uncompressed section in place.
     pub(super) fn raw(bytes: Vec<u8>, columns: &Columns) -> IndexTables {
         let place = |column: &Column| Place {

@@ -354,6 +354,11 @@ impl Columns {
         }
     }
 
+    /// The bytes of `area`, from its own start on.
+    pub(crate) fn size(&self, area: Area) -> std::ops::Range<usize> {
+        0..self.area(area).len()
+    }
+
     /// Start and end of `area`.
     pub fn area(&self, area: Area) -> std::ops::Range<usize> {
         let (start, end) = self.areas.get(area as usize).copied().unwrap_or((0, 0));

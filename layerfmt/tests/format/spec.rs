@@ -42,6 +42,7 @@ fn limits_are_the_documented_ones() {
         ("INDEX_LEN_MAX", limits::INDEX_LEN_MAX),
         ("CONTENT_LEN_MAX", limits::CONTENT_LEN_MAX),
         ("META_LEN_MAX", limits::META_LEN_MAX),
+        ("EARLY_INDEX_LEN_MAX", limits::EARLY_INDEX_LEN_MAX),
         ("CHUNK_RAW_LEN_MAX", limits::CHUNK_RAW_LEN_MAX.into()),
         ("FILE_LEN_MAX", limits::FILE_LEN_MAX),
         ("XATTR_NAME_LEN_MAX", limits::XATTR_NAME_LEN_MAX as u64),

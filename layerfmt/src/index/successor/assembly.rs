@@ -80,7 +80,7 @@ const WHOLE: [Column; 12] = [
 impl<'i> Assembly<'i> {
     /// Tables for `next`; `rows` are the numbers of its rows.
     pub(super) fn new(current: &'i Index, next: &'i Index, rows: &'i [Ino]) -> Assembly<'i> {
-        let area = |area| next.tables.area(area).to_vec();
+        let area = |area| next.area(area, next.columns.size(area)).to_vec();
         let layers = next.layers().map(|layer| layer.digest);
         let layers = (0..).zip(layers).map(|(row, digest)| (digest, row));
         let mut assembly = Assembly {
@@ -293,6 +293,6 @@ impl<'i> Assembly<'i> {
         ];
         let columns = Columns::new(counts);
         let tables = tables::assemble(counts, self.columns.into_iter(), areas);
-        Index { tables, columns }
+        Index::of(tables, columns)
     }
 }
