@@ -173,6 +173,9 @@ test-duty: build static lab/trees/boot ## Root duty in QEMU: reboot, server lost
 test-generators: build static lab/trees/boot ## QEMU boots with the initramfs of initramfs-tools and of dracut (root; ONLY=dracut)
 	python3 tests/boot/generators.py --tree lab/trees/boot $(if $(ONLY),--only $(ONLY))
 
+test-switch-boot: build static lab/trees/boot ## Two QEMU machines: one installs and pushes, the other takes each revision while it runs, under load (root; ACTS=auto,equal)
+	python3 tests/boot/switch.py --tree lab/trees/boot $(if $(ACTS),--acts $(ACTS))
+
 lab/trees/bookworm lab/trees/trixie lab/trees/sid:
 	mkdir -p lab/trees
 	./tests/boot/suite.sh $(@F) $@
@@ -195,9 +198,9 @@ test-distros: packages build static lab/trees/bookworm lab/trees/trixie lab/tree
 test-networks: packages build static lab/trees/trixie ## Networks that are not as they should be, with each kind of initramfs: late cable, two cards, static address, VLAN, bond, wrong URL, dead server (root; ONLY=dracut CASES=bond,url)
 	./tests/boot/room.sh python3 tests/boot/network.py $(if $(ONLY),--only $(ONLY)) $(if $(CASES),--cases $(CASES))
 
-test-kernels: packages lab/trees/bookworm lab/trees/trixie lab/trees/sid ## The mount's own tests under the kernels of Debian 12, 13 and sid, in QEMU (root; hours; ONLY=sid)
+test-kernels: packages lab/trees/bookworm lab/trees/trixie lab/trees/sid ## The mount's own tests under the kernels of Debian 12, 13 and sid, in QEMU (root; hours; ONLY=sid TESTS=remote::switches DIRECT=switches:: MODE=passthrough)
 	$(CARGO) build -p layerfs -p bakery
-	python3 tests/boot/kernels.py $(if $(ONLY),--only $(ONLY))
+	python3 tests/boot/kernels.py $(if $(ONLY),--only $(ONLY)) $(if $(TESTS),--filter "$(TESTS)") $(if $(DIRECT),--direct "$(DIRECT)") $(if $(MODE),--options "$(MODE)")
 
 lab/trees/sysvinit lab/trees/openrc lab/trees/runit: lab/trees/minimal
 	rm -rf $@
@@ -370,5 +373,5 @@ advisories: deny ## Known vulnerabilities of the dependencies (fetches the RustS
 clean-lab: ## Remove the files of demo and boot tests
 	rm -rf lab
 
-.PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-rehearse test-duty test-generators test-loaders test-grub test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-updates-long test-fleet test-fleet-boot test-fleet-crowd bench-push test-history-scale test-shell test-stress test-switches test-python test-fio test-model-long test-benches deny advisories clean-lab \
+.PHONY: help packages packages-long check quick semantics-figures statements figures prose build docs install deb test-packages static demo demo-boot test test-conformance test-boot test-boot-short test-switch-boot test-rehearse test-duty test-generators test-loaders test-grub test-distros test-kernels test-networks test-systems test-rust test-s3 test-s3-cluster test-crash test-updates-long test-fleet test-fleet-boot test-fleet-crowd bench-push test-history-scale test-shell test-stress test-switches test-python test-fio test-model-long test-benches deny advisories clean-lab \
   bench bench-programs bench-compare bench-floor bench-wide bench-large bench-semi bench-layers bench-memory bench-scale bench-switch bench-visible bench-sizes bench-update bench-mirror bench-boot bench-clients bench-distros bench-smallest bench-read bench-report

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """The mount's own tests under the kernels of today's distributions: this machine's file system, read-only by 9p
-under an overlay, in a virtual machine that has one of their kernels; there the test program of cargo runs.
+under an overlay, in a virtual machine that has one of their kernels; there the test programs of cargo run.
 
-    kernels.py [--trees DIR] [--only SUITE,…] [--filter 'semantics:: model::'] [--program FILE]
+    kernels.py [--trees DIR] [--only SUITE,…] [--filter 'semantics:: model::'] [--direct FILTER] [--options MODE]
 
-DIR has the trees of tests/boot/suite.sh; the kernels and modules are theirs."""
+DIR has the trees of tests/boot/suite.sh; the kernels and modules are theirs. --filter names tests of the suite, --direct those of
+the merged file system in the process of the test (fs/tests/direct); --options is LAYERFS_TEST_OPTIONS."""
 
 import argparse
 import glob
@@ -84,23 +85,36 @@ def make_initrd(tree, kernel, script, directory, out):
     call("sh", "-c", 'cd "$1" && find . | cpio -o -H newc --quiet > "$2"', "sh", root, out)
 
 
-def test_program():
-    """The program that cargo built from tests/suite.rs."""
-    said = call("cargo", "test", "--no-run", "-p", "layerfs-tests", "--test", "suite", "--message-format", "json", timeout=3600)
+def test_program(package, name):
+    """A test program that cargo built."""
+    said = call("cargo", "test", "--no-run", "-p", package, "--test", name, "--message-format", "json", timeout=3600)
     for line in said.splitlines():
         message = json.loads(line)
-        if message.get("executable") and message["target"]["name"] == "suite":
+        if message.get("executable") and message["target"]["name"] == name:
             return message["executable"]
     raise BootError("cargo names no test program")
 
 
-def run(suite, tree, program, given, directory):
+def runs_of(given):
+    """Directory, program and filter of each run."""
+    runs = []
+    if given.filter:
+        runs.append((f"{TOP}/tests", test_program("layerfs-tests", "suite"), given.filter))
+    if given.direct:
+        runs.append((f"{TOP}/fs", test_program("layerfs", "direct"), given.direct))
+    return runs
+
+
+def run(suite, tree, runs, given, directory):
     [kernel] = os.listdir(f"{tree}/usr/lib/modules")
     disk, initrd = os.path.join(directory, "disk"), os.path.join(directory, "image")
     call("truncate", "-s", "8G", disk)
     call("mkfs.ext4", "-q", "-E", "lazy_itable_init=1", disk)
     environment = f"HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin:{os.environ['PATH']} LAYERFS_MODEL_CASES={given.cases}"
-    script = f"cd {TOP}/tests && env {environment} {program} {given.filter} --test-threads {given.threads} 2>&1"
+    if given.options:
+        environment += f" LAYERFS_TEST_OPTIONS={given.options}"
+    script = "code=0; " + "; ".join(f"cd {place} && env {environment} {program} {names} --test-threads {given.threads} 2>&1 || code=1"
+                                    for place, program, names in runs) + "; exit $code"
     make_initrd(tree, kernel, script, directory, initrd)
     [image] = [path for path in glob.glob(f"{tree}/boot/vmlinuz-{kernel}") + [f"{tree}/usr/lib/modules/{kernel}/vmlinuz"] if os.path.exists(path)][:1]
     devices = ["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]
@@ -111,10 +125,10 @@ def run(suite, tree, program, given, directory):
         machine.allowed = {"the root's daemon died", "hung task"}
         result, when = machine.expect(r"KERNELS-RESULT (.*)", given.timeout)
         counts = [text for _, text in machine.lines if text.startswith("test result:")]
-        if result[1] != "0" or not counts:
+        if result[1] != "0" or len(counts) != len(runs):
             failed = [text for _, text in machine.lines if "FAILED" in text or "panicked" in text]
             machine.fail(f"Linux {kernel}: {counts or result[1]}\n" + "\n".join(failed))
-    report(f"Linux {kernel}: {counts[0]}, after {when:.0f} s")
+    report(f"Linux {kernel}: {' '.join(counts)}, after {when:.0f} s")
 
 
 def main():
@@ -125,14 +139,15 @@ def main():
     parser.add_argument("--cases", type=int, default=4, help="random sequences of the model")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--timeout", type=int, default=7200)
-    parser.add_argument("--program", help="the test program, in a target directory; without it, cargo builds it")
+    parser.add_argument("--direct", default="")
+    parser.add_argument("--options", default="")
     parser.add_argument("--log")
     given = parser.parse_args()
-    program = given.program or test_program()
+    runs = runs_of(given)
     verdicts = Verdicts()
     for suite in given.only.split(","):
         with tempfile.TemporaryDirectory(prefix="layerfs-kernels.", dir="/var/tmp") as directory:
-            verdicts.run(suite, run, suite, os.path.abspath(os.path.join(given.trees, suite)), program, given, directory)
+            verdicts.run(suite, run, suite, os.path.abspath(os.path.join(given.trees, suite)), runs, given, directory)
     verdicts.end()
 
 

@@ -511,6 +511,31 @@ fn a_dry_run_names_what_would_change() {
     drop(held);
 }
 
+/// "Commands that ask at the same moment take turns."
+#[test]
+fn commands_take_turns() {
+    let mut site = Site::with(files(&[("a", b"old")]));
+    site.publish_files(files(&[("a", b"new")]));
+    let scene = Scene::new(site);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _ends = Ends(&over);
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let report = scene.switch(&["@1", "--dry-run"]);
+                    let outcome = report["outcome"].as_str().unwrap();
+                    assert!(["planned", "same"].contains(&outcome), "{report}");
+                }
+            });
+        }
+        for _ in 0..10 {
+            scene.to(1);
+            scene.to(2);
+        }
+    });
+}
+
 fn wait_for(is: impl Fn() -> bool) {
     let since = std::time::Instant::now();
     while !is() {

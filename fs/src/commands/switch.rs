@@ -2,6 +2,7 @@
 
 mod hooks;
 pub(super) mod text;
+mod turn;
 mod units;
 
 use std::os::fd::OwnedFd;
@@ -13,6 +14,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use self::hooks::Hooks;
+use self::turn::Turn;
 use self::units::{FailedRestart, Restarts};
 use super::old_files::{self, OldFiles};
 use super::remote::{ask_parts, open_root};
@@ -148,8 +150,12 @@ pub(super) fn switch(args: &SwitchArgs) -> anyhow::Result<SwitchEffect> {
     };
     let asked = ask(&root, &args.mount, &request);
     let is_done = |report: &SwitchReport| report.outcome == SwitchOutcome::Done;
+    let is_done = asked.as_ref().is_ok_and(is_done);
+    if is_done && is_root {
+        units::reload();
+    }
     if let Some(hooks) = hooks {
-        hooks.after(asked.as_ref().is_ok_and(is_done));
+        hooks.after(is_done);
     }
     let mut outcome = SwitchEffect {
         report: asked?,
@@ -210,6 +216,7 @@ pub(super) fn ask(
 ) -> anyhow::Result<SwitchReport> {
     let at = || mount.display().to_string();
     let request = serde_json::to_vec(request)?;
+    let _turn = Turn::take(root);
     match rustix::fs::fsetxattr(root, Command::SWITCH, &request, XattrFlags::empty()) {
         Ok(()) => {}
         Err(Errno::BUSY) => bail!("{}: a switch is running: try again when it has ended", at()),

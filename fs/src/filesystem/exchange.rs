@@ -5,6 +5,7 @@
 //! ([`survey`]). The exchange itself locks the tree once. Rows in use mean the same object before
 //! and after it, so a request that began before needs nothing of it.
 
+mod alike;
 mod claims;
 mod conflict;
 mod nodes;

@@ -14,7 +14,7 @@ use crate::session::baker::bake;
 use crate::session::direct::Direct;
 use crate::session::files::Files as _;
 use crate::session::snapshot::{self, Snapshot};
-use crate::session::{Attached as _, Errno, Parts};
+use crate::session::{Attached as _, Errno, NewTime, Parts, Session as _};
 use crate::transport::Room;
 
 /// Nodes that are cached.
@@ -317,6 +317,7 @@ fn s19_5_conflicts_are_listed_and_refused() {
     fs.unlink("gone").unwrap();
     fs.unlink("linked").unwrap();
     fs.mkdir("come").unwrap();
+    fs.chmod("come", 0o700).unwrap();
     fs.put("come/mine", "mine").unwrap();
     fs.put("removed/mine", "mine").unwrap();
     let before = look(fs);
@@ -332,11 +333,7 @@ fn s19_5_conflicts_are_listed_and_refused() {
                 Ours::Attributes,
                 Theirs::Changed
             ),
-            (
-                String::from("dir/linked"),
-                Ours::Attributes,
-                Theirs::Changed
-            ),
+            // dir/linked is now a file of one name on both sides.
             (String::from("linked"), Ours::Removed, Theirs::Changed),
             (String::from("removed"), Ours::Attributes, Theirs::Removed),
         ]
@@ -361,6 +358,50 @@ fn s19_5_conflicts_are_listed_and_refused() {
         "{found:?}"
     );
     scene.same_as_new(1);
+}
+
+/// "What both made alike is no conflict."
+#[test]
+fn s19_5_what_both_made_alike_is_no_conflict() {
+    let scene = Scene::new(&[&first, &second]);
+    let fs = &scene.fs;
+    // As on the machine that pushed the second revision.
+    let file = |path: &str, text: &str, time: i64| {
+        fs.put(path, text).unwrap();
+        fs.chmod(path, 0o666).unwrap();
+        fs.set_times(path, NewTime::Exactly((time, 0))).unwrap();
+    };
+    let at = 1_000_000_000;
+    file("changed", "new and longer", at);
+    file("dir/changed", "new", at);
+    file("dir/come", "come", at);
+    fs.mkdir("come").unwrap();
+    fs.chmod("come", 0o777).unwrap();
+    file("come/file", "in a new directory", at);
+    fs.unlink("link").unwrap();
+    fs.symlink("changed", "link").unwrap();
+    for gone in ["gone", "dir/gone"] {
+        fs.unlink(gone).unwrap();
+    }
+    scene.switch(1);
+    scene.same_as_new(1);
+    scene.force(0);
+    // What differs is one.
+    file("dir/changed", "new", at + 1);
+    file("changed", "new and larger", at);
+    fs.chmod("dir/come", 0o600).unwrap();
+    fs.set_xattr(Path::new("come"), "user.mine", Some(b"1"))
+        .unwrap();
+    fs.unlink("link").unwrap();
+    fs.symlink("elsewhere", "link").unwrap();
+    let (found, done) = fs.switch(&[scene.revisions[1].clone()], false);
+    assert!(!done);
+    let paths: Vec<&[u8]> = found.iter().map(|one| &one.path[..]).collect();
+    let differ = ["come", "dir/changed", "dir/come", "link"];
+    assert_eq!(paths, differ.map(str::as_bytes));
+    scene.force(1);
+    scene.same_as_new(1);
+    assert_eq!(fs.content("changed").unwrap(), b"new and larger");
 }
 
 /// "If the revision has no such file, its data would be lost: such a switch is refused, also with force."

@@ -1,9 +1,10 @@
-//! Restarts the services that use old files.
+//! What systemd learns of a switch: its own files, and the services that use old ones.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
 use crate::commands::old_files::{OldFiles, USER_MANAGER};
+use crate::systemd;
 
 /// Services that are not restarted: sessions and the system bus end with them.
 const NOT_RESTARTED: [&str; 8] = [
@@ -33,6 +34,15 @@ pub(super) struct FailedRestart {
     pub(super) error: String,
 }
 
+/// Makes systemd read the units of the new revision, as packages do after an update.
+pub(super) fn reload() {
+    if systemd::runs()
+        && let Err(error) = systemctl(&["daemon-reload"])
+    {
+        eprintln!("layerfs: systemd keeps its units of before: {error}");
+    }
+}
+
 /// Restarts the services of these programs.
 pub(super) fn restart(programs: &[OldFiles]) -> Restarts {
     let units = programs
@@ -41,7 +51,7 @@ pub(super) fn restart(programs: &[OldFiles]) -> Restarts {
     let units: BTreeSet<&str> = units.filter(|unit| may_restart(unit)).collect();
     let mut restarts = Restarts::default();
     for unit in units {
-        match try_restart(unit) {
+        match systemctl(&["try-restart", "--", unit]) {
             Ok(()) => restarts.done.push(unit.to_owned()),
             Err(error) => restarts.failed.push(FailedRestart {
                 unit: unit.to_owned(),
@@ -52,9 +62,9 @@ pub(super) fn restart(programs: &[OldFiles]) -> Restarts {
     restarts
 }
 
-fn try_restart(unit: &str) -> Result<(), String> {
+fn systemctl(arguments: &[&str]) -> Result<(), String> {
     let output = Command::new("systemctl")
-        .args(["try-restart", "--", unit])
+        .args(arguments)
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("systemctl: {error}"))?;

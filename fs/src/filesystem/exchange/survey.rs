@@ -9,6 +9,7 @@ use layerfmt::index::{NameChange, Successor};
 use layerfmt::{DirentTarget, Index, Ino, ROOT};
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::alike::is_alike;
 use super::claims::Claims;
 use super::conflict::{Conflict, Ours, Theirs};
 use crate::error::Result;
@@ -217,7 +218,7 @@ impl Search<'_> {
         let below = redirected(&self.lower.index, level.row, name, &marked);
         if kind == FileType::Directory {
             let merged = below.filter(|row| !marked.opaque && self.is_dir(*row));
-            self.subdirectory(level.row, path, name, &marked, merged);
+            self.subdirectory(level.row, path, (name, &at), &marked, merged)?;
             let next = self.claim(level.next, path, entry, &marked);
             level.left.push((name.into(), merged, next));
             return Ok(());
@@ -228,19 +229,37 @@ impl Search<'_> {
             self.found.origins.insert(mark, marked.origin);
         }
         let data = below.filter(|_| marked.metacopy);
-        self.file(level.row, path, name, data);
+        let mut has_data = true;
         if data.is_some_and(|row| self.dropped.contains(&row)) {
             let there = redirected(self.next, level.row, name, &marked);
             let inode = there.and_then(|row| self.next.inode(row));
             let is_file = inode.is_some_and(|inode| inode.kind() == REGULAR);
             // Without a redirect each name would lead to another file.
             let is_clear = marked.redirect.is_some() || at.stat()?.st_nlink == 1;
-            let has_data = is_file && is_clear;
-            if let Some(conflict) = self.found.conflicts.last_mut() {
-                conflict.forbids = !has_data;
-            }
+            has_data = is_file && is_clear;
+        }
+        if has_data && self.made_alike(level.row, name, &at)? {
+            return Ok(());
+        }
+        self.file(level.row, path, name, data);
+        if !has_data && let Some(conflict) = self.found.conflicts.last_mut() {
+            conflict.forbids = true;
         }
         Ok(())
+    }
+
+    /// True if the revision changes a name to what the upper has there.
+    fn made_alike(&mut self, dir: Option<Ino>, name: &[u8], at: &At<'_>) -> Result<bool> {
+        let Some(dir) = dir else { return Ok(false) };
+        let change = self.changes.get(&(dir, name));
+        let Some(row) = change.and_then(|change| change.after) else {
+            return Ok(false);
+        };
+        let is_alike = is_alike(at, &self.upper.marks, self.next, row)?;
+        if is_alike {
+            self.found.met.insert((dir, name.into()));
+        }
+        Ok(is_alike)
     }
 
     fn is_dir(&self, row: Ino) -> bool {
@@ -323,10 +342,14 @@ impl Search<'_> {
         &mut self,
         dir: Option<Ino>,
         path: &[u8],
-        name: &[u8],
+        (name, at): (&[u8], &At<'_>),
         marked: &Marked,
         merged: Option<Ino>,
-    ) {
+    ) -> Result<()> {
+        let is_plain = !marked.opaque && marked.redirect.is_none();
+        if is_plain && self.made_alike(dir, name, at)? {
+            return Ok(());
+        }
         let is_here = merged.is_some() && merged == child(&self.lower.index, dir, name);
         if let Some(theirs) = self.theirs(dir, name) {
             let ours = if is_here {
@@ -337,8 +360,10 @@ impl Search<'_> {
             self.meet(dir, path, name, ours, theirs);
         } else if merged.is_some_and(|row| self.dropped.contains(&row)) {
             self.meet(dir, path, name, Ours::Attributes, Theirs::Removed);
-        } else if merged.is_some_and(|row| self.restyled.contains(&row)) {
-            self.meet(dir, path, name, Ours::Attributes, Theirs::Changed);
+        } else if let Some(row) = merged.filter(|row| self.restyled.contains(row)) {
+            if !is_alike(at, &self.upper.marks, self.next, row)? {
+                self.meet(dir, path, name, Ours::Attributes, Theirs::Changed);
+            }
         } else if !is_here {
             self.covered(dir, path, name, Ours::Directory);
         }
@@ -347,6 +372,7 @@ impl Search<'_> {
         if merged.is_none() && !marked.opaque && marked.redirect.as_ref().is_some_and(finds) {
             self.meet(dir, path, name, Ours::Directory, Theirs::Added);
         }
+        Ok(())
     }
 
     fn next_has_dir(&self, path: &[u8]) -> bool {
