@@ -99,9 +99,9 @@ def runs_of(given):
     """Directory, program and filter of each run."""
     runs = []
     if given.filter:
-        runs.append((f"{TOP}/tests", test_program("layerfs-tests", "suite"), given.filter))
+        runs.append((f"{TOP}/tests", given.program or test_program("layerfs-tests", "suite"), given.filter))
     if given.direct:
-        runs.append((f"{TOP}/fs", test_program("layerfs", "direct"), given.direct))
+        runs.append((f"{TOP}/fs", given.direct_program or test_program("layerfs", "direct"), given.direct))
     return runs
 
 
@@ -140,6 +140,8 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--timeout", type=int, default=7200)
     parser.add_argument("--direct", default="")
+    parser.add_argument("--program", help="the suite, in a target directory; without it, cargo builds it")
+    parser.add_argument("--direct-program", help="the same for --direct")
     parser.add_argument("--options", default="")
     parser.add_argument("--log")
     given = parser.parse_args()
