@@ -283,6 +283,7 @@ class Play:
     def __init__(self, site, a, b):
         self.site, self.a, self.b = site, a, b
         self.figures, self.missed = {}, []
+        self.version = self.before = 1      # of the package on B, and in the revision before
 
     def begin(self):
         """The load of B; the state from which everything is compared."""
@@ -378,12 +379,13 @@ class Play:
         compare(a.listing(), b.listing(), "the switched machine and a boot")
         a.run("systemctl is-active probe-second")
         self.still_runs("after act auto")
+        self.version = 2
 
     def notify(self):
         site, a, b = self.site, self.a, self.b
         b.run(f"mkdir -p /run/systemd/system/{FOLLOW}.d && printf '[Service]\\nExecStart=\\nExecStart=/usr/bin/layerfs follow --mode notify /\\n' "
               f"> /run/systemd/system/{FOLLOW}.d/mode.conf && systemctl daemon-reload && systemctl restart {FOLLOW}")
-        older = site.newest()
+        older, self.before, self.version = site.newest(), self.version, 3
         a.upgrade(3)
         revision = a.push("probe 3")
         b.wait("the announcement", lambda: b.run("test -s /run/layerfs/new-revision && echo yes", check=False) == "yes", 300)
@@ -425,7 +427,7 @@ class Play:
     def back(self):
         site, b = self.site, self.b
         newest = site.newest()
-        for revision, version in ((newest - 1, 2), (newest, 3)):
+        for revision, version in ((newest - 1, self.before), (newest, 3)):
             code, text = b.switch(f"@{revision}")
             b.require("the switch", code, 0)
             report(f"back: {text.splitlines()[0]}")
@@ -455,14 +457,22 @@ class Play:
         self.older = site.newest()
         self.a.run(f"echo {self.older} > /etc/step-{self.older}")
         self.a.push("a step")
+        # Nothing else may ask the server.
+        b.run("systemctl kill -s STOP load.scope")
         b.gate.hold_after(16 * 1024)
-        b.run("systemctl reset-failed middle 2> /dev/null; systemd-run -q --unit=middle -p RemainAfterExit=no /usr/bin/layerfs switch --json", check=False)
+        b.run("systemd-run -q --unit=middle /usr/bin/layerfs switch --json")
         begun = time.monotonic()
         while not b.gate.held.wait(0.5):
             b.machine.poll(0.2)
             if time.monotonic() > begun + 120:
                 b.fails("the switch asks for nothing")
         b.require("the revision in the middle", b.revision(), site.name(self.older))
+
+    def goes_on(self):
+        """The load after the middle of a switch."""
+        self.b.run("systemctl reset-failed middle; systemctl kill -s CONT load.scope")
+        before = self.b.load()["held"]
+        self.b.wait("a round of the load", lambda: self.b.load()["held"] > before + 1)
 
     def lost(self):
         site, b = self.site, self.b
@@ -476,6 +486,7 @@ class Play:
         report(f"lost: the command gave up after {time.monotonic() - begun:.0f} s: {' '.join(said.split())[-300:]}")
         b.require("the revision", b.revision(), site.name(self.older))
         b.require("hooks", b.run("tail -n 1 /run/hooks"), f"failed {site.name(self.older)} {site.name(self.older + 1)}")
+        self.goes_on()
         self.still_runs("without a server")
         site.start()
         code, text = b.switch("")
@@ -492,6 +503,7 @@ class Play:
         b.gate.release()
         b.wait("the end of the switch", lambda: b.switch("")[0] == 0, 120)
         b.require("the revision at the end", b.revision(), site.name(self.older + 1))
+        self.goes_on()
         self.still_runs("after a killed command")
 
     def equal(self):
@@ -534,7 +546,7 @@ def main():
                     getattr(play, act)()
                 except BootError as error:
                     raise BootError(f"{act}: {error}\n{play.circumstances()}") from error
-                report(f"{act}: passed")
+                report(f"{act}: passed {json.dumps(play.figures)}")
             for guest in (play.a, play.b):
                 site.power_off(guest.machine)
     report(json.dumps(play.figures))

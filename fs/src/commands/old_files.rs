@@ -35,28 +35,29 @@ struct Wanted {
     device: u64,
     /// The device as a list of mappings shows it.
     number: String,
-    /// Their numbers; `None`: all that have no name any more.
-    objects: Option<HashSet<u64>>,
+    /// Their numbers, beside all that have no name any more.
+    objects: HashSet<u64>,
 }
 
 /// Finds the programs that use files without a name of the mount at `root`.
 pub(super) fn find(root: &OwnedFd) -> anyhow::Result<Vec<OldFiles>> {
-    Wanted::new(root, None)?.users()
+    Wanted::new(root, &[])?.users()
 }
 
-/// Finds the programs that use these objects of the mount at `root`.
+/// Finds the programs that would use files without a name if these objects of the mount at `root` had
+/// none: those that do already, too.
 pub(super) fn users_of(root: &OwnedFd, objects: &[u64]) -> anyhow::Result<Vec<OldFiles>> {
-    Wanted::new(root, Some(objects.iter().copied().collect()))?.users()
+    Wanted::new(root, objects)?.users()
 }
 
 impl Wanted {
-    fn new(root: &OwnedFd, objects: Option<HashSet<u64>>) -> anyhow::Result<Wanted> {
+    fn new(root: &OwnedFd, objects: &[u64]) -> anyhow::Result<Wanted> {
         let device = rustix::fs::fstat(root)?.st_dev;
         let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
         Ok(Wanted {
             device,
             number: format!("{major:02x}:{minor:02x}"),
-            objects,
+            objects: objects.iter().copied().collect(),
         })
     }
 
@@ -131,12 +132,8 @@ impl Wanted {
 
     /// The path that a file had, if it is wanted.
     fn old<'p>(&self, path: &'p str, object: u64) -> Option<&'p str> {
-        let gone = path.strip_suffix(GONE);
-        match &self.objects {
-            None => gone,
-            Some(objects) if objects.contains(&object) => Some(gone.unwrap_or(path)),
-            Some(_) => None,
-        }
+        let has_name = || self.objects.contains(&object).then_some(path);
+        path.strip_suffix(GONE).or_else(has_name)
     }
 }
 
@@ -172,13 +169,13 @@ mod tests {
         let mut wanted = Wanted {
             device: 0,
             number: String::from("00:2a"),
-            objects: None,
+            objects: HashSet::new(),
         };
         let found: Vec<String> = wanted.mapped(maps).into_iter().collect();
         assert_eq!(found, ["/usr/lib/libx.so.1"]);
-        wanted.objects = Some(HashSet::from([78, 79]));
+        wanted.objects = HashSet::from([78, 79]);
         let found: Vec<String> = wanted.mapped(maps).into_iter().collect();
-        assert_eq!(found, ["/usr/lib/liby.so"]);
+        assert_eq!(found, ["/usr/lib/libx.so.1", "/usr/lib/liby.so"]);
     }
 
     #[test]

@@ -23,10 +23,9 @@ pub(super) fn is_alike(at: &At<'_>, marks: &Marks, index: &Index, row: Ino) -> R
         DIRECTORY => true,
         SYMLINK => at.read_link()? == index.symlink(row),
         REGULAR => {
-            let time = (stat.st_mtime, u64::try_from(stat.st_mtime_nsec).ok());
+            let time = (stat.st_mtime, stat.st_mtime_nsec);
             let length = u64::try_from(stat.st_size).ok();
-            time == (inode.mtime.sec, Some(u64::from(inode.mtime.nsec)))
-                && length == Some(inode.size)
+            time == (inode.mtime.sec, u64::from(inode.mtime.nsec)) && length == Some(inode.size)
         }
         _ => false,
     };
