@@ -14,7 +14,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use self::hooks::Hooks;
-use self::turn::Turn;
+use self::turn::SwitchTurn;
 use self::units::{FailedRestart, Restarts};
 use super::old_files::{self, OldFiles};
 use super::remote::{ask_parts, open_root};
@@ -216,7 +216,7 @@ pub(super) fn ask(
 ) -> anyhow::Result<SwitchReport> {
     let at = || mount.display().to_string();
     let request = serde_json::to_vec(request)?;
-    let _turn = Turn::take(root);
+    let _turn = SwitchTurn::take(root);
     match rustix::fs::fsetxattr(root, Command::SWITCH, &request, XattrFlags::empty()) {
         Ok(()) => {}
         Err(Errno::BUSY) => bail!("{}: a switch is running: try again when it has ended", at()),

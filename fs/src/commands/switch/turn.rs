@@ -14,18 +14,18 @@ const ATTEMPT_EVERY: Duration = Duration::from_millis(20);
 
 /// The lock of the mount's root directory.
 #[derive(Debug)]
-pub(super) struct Turn<'r> {
+pub(super) struct SwitchTurn<'r> {
     root: BorrowedFd<'r>,
 }
 
-impl Turn<'_> {
+impl SwitchTurn<'_> {
     /// Waits for the lock; without it after [`WAIT_MAX`], because any program can hold it.
-    pub(super) fn take(root: &OwnedFd) -> Option<Turn<'_>> {
+    pub(super) fn take(root: &OwnedFd) -> Option<SwitchTurn<'_>> {
         let since = Instant::now();
         loop {
             match flock(root, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {
-                    return Some(Turn { root: root.as_fd() });
+                    return Some(SwitchTurn { root: root.as_fd() });
                 }
                 Err(Errno::WOULDBLOCK) if since.elapsed() < WAIT_MAX => {
                     std::thread::sleep(ATTEMPT_EVERY);
@@ -36,7 +36,7 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for SwitchTurn<'_> {
     fn drop(&mut self) {
         let _ = flock(self.root, FlockOperation::Unlock);
     }
