@@ -131,7 +131,14 @@ impl LayerFs {
     pub fn new(lower: Lower, upper: Option<Upper>, settings: Settings) -> Result<LayerFs> {
         let directories = (settings.descriptors_max / 2).clamp(16, 1 << 16);
         let files = (settings.descriptors_max / 4 / FILE_SHARDS as u64).clamp(4, FILES_OPEN_MAX);
-        let numbers = Numbers::new(lower.index.inode_count());
+        let row_count = lower.index.inode_count();
+        let numbering = upper
+            .as_ref()
+            .and_then(|upper| upper.numbering(lower.origins.stack(), row_count));
+        let (lower, numbers) = match numbering {
+            Some(known) => (lower.renumbered(&known), Numbers::from(known.base)),
+            None => (lower, Numbers::new(row_count)),
+        };
         let fs = LayerFs {
             numbers,
             lower: ArcSwap::from_pointee(lower),

@@ -11,6 +11,14 @@ pub(crate) const KEYSET_STEPS_MAX: u64 = 1000;
 /// Longest hint of the newest revision, bytes: a decimal number and a newline.
 pub(crate) const HINT_LEN_MAX: usize = 32;
 
+/// Longest file of stored row numbers, bytes: one run for each of 2^24 rows, and marks of a million
+/// objects.
+pub(crate) const NUMBERING_LEN_MAX: usize = 256 << 20;
+
+/// Largest first number of objects that only the upper has in such a file: twice the power of two above
+/// the rows of the largest index.
+pub(crate) const NUMBERS_BASE_MAX: u64 = 2 * limits::INODES_MAX as u64;
+
 /// Most update packs that an answer of a server can name.
 pub(crate) const UPDATES_TOLD_MAX: usize = 64;
 

@@ -7,8 +7,10 @@ pub mod chunks;
 mod decoded;
 pub(crate) mod surplus;
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
+use layerfmt::index::StubRow;
 use layerfmt::{Index, Ino};
 
 use self::chunks::{ChunkCache, Early};
@@ -18,6 +20,8 @@ use crate::error::{Error, Result};
 use crate::names::Names;
 use crate::sys::Errno;
 use crate::trace::TraceRecorder;
+use crate::upper::marks::StackDigest;
+use crate::upper::numbering::{NumberedMark, NumberedRow, Numbering};
 use crate::upper::origins::{EarlierRows, Origins};
 
 /// Chunks of one revision.
@@ -160,6 +164,61 @@ impl Lower {
             .unwrap_or_else(|| self.origins.generation())
     }
 
+    /// The same stack under stored row numbers.
+    #[must_use]
+    pub(crate) fn renumbered(self, numbering: &Numbering) -> Lower {
+        let rows: Vec<Ino> = numbering.rows.iter().map(|(row, _)| *row).collect();
+        let named: HashSet<Ino> = rows.iter().copied().collect();
+        let marked = numbering.marks.iter().filter_map(|known| known.row);
+        let nameless: Vec<_> = marked.filter(|known| !named.contains(&known.row)).collect();
+        let stubs: Vec<StubRow> = nameless
+            .iter()
+            .map(|known| (known.row, known.kind))
+            .collect();
+        let index = Arc::new(self.index.renumbered(&rows, &stubs));
+        let mut generations = vec![self.origins.generation(); index.inode_count() as usize];
+        let of_marks = nameless.iter().map(|known| (known.row, known.generation));
+        for (row, generation) in numbering.rows.iter().copied().chain(of_marks) {
+            if let Some(slot) = generations.get_mut(row as usize) {
+                *slot = generation;
+            }
+        }
+        Lower {
+            chunks: self.chunks.with_index(Arc::clone(&index)),
+            index,
+            origins: Origins::renumbered(numbering.stack, rows, numbering.earlier()),
+            generations: Some(generations),
+            ..self
+        }
+    }
+
+    /// The row numbers, to store them; numbers of the upper begin at `base`.
+    pub(crate) fn numbering(&self, base: u64) -> Numbering {
+        let rows = self.origins.rows().unwrap_or_default();
+        let numbered = |row: Ino| NumberedRow {
+            row,
+            kind: self.index.inode(row).map_or(0, |inode| inode.kind()),
+            generation: self.generation(row),
+        };
+        let marks = self.origins.earlier().iter().filter_map(|(mark, row)| {
+            Some(NumberedMark {
+                mark: mark.as_slice().try_into().ok()?,
+                row: row.map(numbered),
+            })
+        });
+        let mut marks: Vec<NumberedMark> = marks.collect();
+        marks.sort_unstable_by_key(|known| known.mark);
+        Numbering {
+            stack: self.origins.stack(),
+            base,
+            rows: rows
+                .iter()
+                .map(|row| (*row, self.generation(*row)))
+                .collect(),
+            marks,
+        }
+    }
+
     /// The next revision in the place of this one.
     pub(crate) fn succeed(&self, next: NextLower) -> Lower {
         let index = Arc::new(next.index);
@@ -183,7 +242,7 @@ impl Lower {
         Lower {
             chunks: self.chunks.succeed(Arc::clone(&index), next.parts.source),
             index,
-            origins: Origins::renumbered(&next.digest, next.rows, next.earlier),
+            origins: Origins::renumbered(StackDigest::new(&next.digest), next.rows, next.earlier),
             serial,
             layers: next.parts.layers,
             generations: Some(generations),
@@ -344,7 +403,7 @@ impl Lower {
         }
         out.get_mut(done..).unwrap_or_default().fill(0);
         if let Some(trace) = &self.trace {
-            trace.touch(row, offset, len);
+            trace.touch(self.origins.own_row(row), offset, len);
         }
         Ok(true)
     }

@@ -3,6 +3,7 @@
 
 mod index;
 pub mod marks;
+pub(crate) mod numbering;
 pub mod origins;
 mod place;
 pub mod work;

@@ -27,7 +27,7 @@ use self::late::Late;
 use self::tables::{IndexTables, Packer};
 pub use late::Arrival;
 pub use rows::{Dirent, DirentTarget, Extent, Inode, LayerRef};
-pub use successor::{NameChange, Restyled, Successor};
+pub use successor::{NameChange, Restyled, StubRow, Successor};
 
 /// Inode number: a row of the inode table.
 pub type Ino = u32;

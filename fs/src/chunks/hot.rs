@@ -14,7 +14,7 @@ use crate::limits::{HOT_PATH_LEN_MAX, HOT_RUNS_MAX};
 pub struct HotFile {
     /// No preceding file of the list is in its chunk.
     pub begins_chunk: bool,
-    /// The file's row in the index of the mount.
+    /// The file's row in the revision's own index.
     pub row: Ino,
     /// From the root, without a slash in front.
     pub path: Vec<u8>,

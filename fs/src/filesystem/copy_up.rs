@@ -280,8 +280,9 @@ impl LayerFs {
     pub(super) fn finish_links(&self) {
         let Some(upper) = &self.upper else { return };
         let mut tree = self.write_tree();
-        for (row, staged) in &upper.work.unfinished_links {
-            if let Err(errno) = self.finish_link(&mut tree, upper, *row, staged) {
+        for (own, staged) in &upper.work.unfinished_links {
+            let row = self.lower().origins.here_row(*own);
+            if let Err(errno) = self.finish_link(&mut tree, upper, row, staged) {
                 tracing::warn!(row, %errno, "a hard link that a crash interrupted stays a separate file");
             }
             let _ = upper.work.remove_all(staged);

@@ -15,7 +15,7 @@ mod survey;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use layerfmt::index::Successor;
+use layerfmt::index::{NameChange, Restyled, Successor};
 use layerfmt::{Index, Ino};
 
 pub use self::conflict::{Conflict, Ours, Theirs};
@@ -25,7 +25,7 @@ use super::reply::lower_id;
 use super::tree::{CHANGED_NAMES_MAX, Entry, Name, Tree};
 use super::{LayerFs, lock};
 use crate::error::Error;
-use crate::lower::{LowerParts, NextLower};
+use crate::lower::{Lower, LowerParts, NextLower};
 use crate::sys::Errno;
 use crate::upper::origins::EarlierRows;
 
@@ -109,8 +109,17 @@ impl LayerFs {
         let lower = self.lower();
         let in_use = |row| self.row_lookups.is_known(row) || used.contains(&row);
         let same_rows =
-            |base: &&Index| lower.serial == 0 && base.inode_count() == lower.index.inode_count();
-        let current = base.filter(same_rows).unwrap_or(&lower.index);
+            |base: &&Index| lower.serial == 0 && base.inode_count() == lower.object_count();
+        let base = base.filter(same_rows);
+        let renumbered = base.and_then(|base| {
+            let rows = lower.origins.rows()?;
+            let marked = lower.origins.earlier_rows().filter_map(|row| {
+                let inode = lower.index.inode(row)?;
+                Some((row, inode.kind()))
+            });
+            Some(base.renumbered(rows, &marked.collect::<Vec<_>>()))
+        });
+        let current = renumbered.as_ref().or(base).unwrap_or(&lower.index);
         let successor = current.succeed(next, in_use, self.numbers.rows_max())?;
         let survey = match &self.upper {
             Some(upper) => UpperSurvey::of(upper, &lower, &successor)?,
@@ -165,7 +174,7 @@ impl LayerFs {
             serial,
             successor,
             digest,
-            survey,
+            mut survey,
         } = planned;
         if old.serial != serial {
             self.give_up_switch();
@@ -179,11 +188,11 @@ impl LayerFs {
             added,
             dropped,
         } = successor;
-        let mut earlier = survey.origins;
+        let mut earlier = std::mem::take(&mut survey.origins);
         if self.upper.is_some() {
             earlier.extend(self.known_origins(&self.read_tree(), &old));
         }
-        let next = Arc::new(old.succeed(NextLower {
+        let mut next = Arc::new(old.succeed(NextLower {
             index,
             digest,
             rows,
@@ -195,33 +204,103 @@ impl LayerFs {
             // Not under the lock.
             next.names();
         }
-        let exchange = {
-            let mut tree = self.write_tree();
-            let changed = tree.changed_names.take().unwrap_or_default();
-            if changed.len() > CHANGED_NAMES_MAX
-                || has_moved(&changed, &changes, &survey.met)
-                || changed
-                    .iter()
-                    .any(|at| may_show_twice(&tree, &next.index, at))
-            {
-                return Err(ExchangeError::Moved);
-            }
-            let edit = nodes::Edit {
-                fs: self,
-                next: &next,
-                changes: &changes,
-                restyled: &restyled,
-                dropped: &dropped,
-                redirected: &survey.redirected,
-            };
-            edit.exchange(&mut tree)?
-        };
+        self.store_numbers(&next);
+        let exchanged =
+            self.exchange_lower((&old, &mut next), (&changes, &restyled, &dropped), &survey);
+        let has_late = matches!(exchanged, Ok((_, true)));
+        if has_late {
+            self.store_numbers(&next);
+        }
+        self.forget_numbers(match exchanged.is_ok() {
+            true => (&next, &old),
+            false => (&old, &next),
+        });
+        let (exchange, _) = exchanged?;
         *lock(&self.whereabouts) = super::handles::Whereabouts::default();
         Ok(exchange)
     }
 
+    /// Exchanges the lower, while the tree is locked; true if marks of the upper are known since then
+    /// only.
+    fn exchange_lower(
+        &self,
+        (old, next): (&Lower, &mut Arc<Lower>),
+        (changes, restyled, dropped): (&[NameChange], &[Restyled], &[Ino]),
+        survey: &UpperSurvey,
+    ) -> Result<(Switched, bool), ExchangeError> {
+        let mut tree = self.write_tree();
+        let changed = tree.changed_names.take().unwrap_or_default();
+        if changed.len() > CHANGED_NAMES_MAX
+            || has_moved(&changed, changes, &survey.met)
+            || changed
+                .iter()
+                .any(|at| may_show_twice(&tree, &next.index, at))
+        {
+            return Err(ExchangeError::Moved);
+        }
+        let late = self.late_origins(&tree, old, next, &changed);
+        let has_late = !late.is_empty();
+        if let Some(next) = Arc::get_mut(next) {
+            next.origins.learn(late);
+        }
+        let edit = nodes::Edit {
+            fs: self,
+            next,
+            changes,
+            restyled,
+            dropped,
+            redirected: &survey.redirected,
+        };
+        let switched = edit.exchange(&mut tree)?;
+        Ok((switched, has_late))
+    }
+
+    /// The marks of objects that were copied up, or got a name, after the search of the upper.
+    fn late_origins(
+        &self,
+        tree: &Tree,
+        old: &Lower,
+        next: &Lower,
+        changed: &[(u64, Name)],
+    ) -> EarlierRows {
+        let marks = changed.iter().filter_map(|(dir, name)| {
+            let Some(Entry::Object { id, .. }) = tree.get(*dir)?.listing.get(name) else {
+                return None;
+            };
+            tree.get(id)
+                .filter(|node| node.in_upper && !node.is_dir())?;
+            let row = self.numbers.row_of(id)?;
+            let mark = old.origins.origin(row);
+            let is_known = next.origins.earlier().contains_key(&mark);
+            let is_new = !is_known && old.origins.row(&mark) == Some(row);
+            is_new.then_some((mark, Some(row)))
+        });
+        marks.collect()
+    }
+
+    /// Stores the numbers of the next revision beside the upper, so that its next mount has them too.
+    /// A mount whose upper is full switches all the same.
+    fn store_numbers(&self, next: &Lower) {
+        let Some(upper) = &self.upper else { return };
+        if let Err(errno) = upper.save_numbering(&next.numbering(self.numbers.base())) {
+            tracing::warn!(
+                %errno,
+                "the inode numbers cannot be stored beside the upper: after the next mount, objects get the numbers of the revision"
+            );
+            upper.drop_numbering_of(next.origins.stack());
+        }
+    }
+
+    /// Removes the stored numbers of the other one of two revisions.
+    fn forget_numbers(&self, (shown, other): (&Lower, &Lower)) {
+        let Some(upper) = &self.upper else { return };
+        if shown.origins.stack() != other.origins.stack() {
+            upper.drop_numbering_of(other.origins.stack());
+        }
+    }
+
     /// The marks of objects of the upper that the tree knows.
-    fn known_origins(&self, tree: &Tree, old: &crate::lower::Lower) -> EarlierRows {
+    fn known_origins(&self, tree: &Tree, old: &Lower) -> EarlierRows {
         let rows = tree
             .iter()
             .filter(|(_, node)| node.in_upper && !node.is_dir());
@@ -251,7 +330,7 @@ fn may_show_twice(tree: &Tree, index: &Index, (dir, name): &(u64, Name)) -> bool
 /// among the conflicts that were found.
 fn has_moved(
     changed: &[(u64, Name)],
-    changes: &[layerfmt::index::NameChange],
+    changes: &[NameChange],
     met: &HashSet<(Ino, Box<[u8]>)>,
 ) -> bool {
     if changed.is_empty() {

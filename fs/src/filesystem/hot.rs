@@ -36,8 +36,10 @@ impl LayerFs {
     }
 
     fn is_file_near(&self, file: &HotFile) -> bool {
+        let lower = self.lower();
+        let row = lower.origins.here_row(file.row);
         file.parts(u32::MAX)
-            .all(|(offset, len)| self.lower().is_local(file.row, offset, len, u64::MAX))
+            .all(|(offset, len)| lower.is_local(row, offset, len, u64::MAX))
     }
 
     fn pages_of(
@@ -46,7 +48,7 @@ impl LayerFs {
         data: &mut Vec<u8>,
         take: &mut dyn FnMut(NodeId, u64, &[u8]),
     ) -> Result<(), Stop> {
-        let id = lower_id(file.row);
+        let id = lower_id(self.lower().origins.here_row(file.row));
         for (offset, len) in file.parts(PAGES_MAX) {
             let Bytes::Lower { row, size } = self.bytes(id)? else {
                 break;

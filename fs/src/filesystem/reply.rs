@@ -36,6 +36,16 @@ impl Numbers {
         Numbers { base }
     }
 
+    /// The same numbers as a mount before, which began those of the upper at `base`.
+    pub(crate) fn from(base: NodeId) -> Numbers {
+        Numbers { base }
+    }
+
+    /// The first number of the upper.
+    pub(crate) fn base(self) -> NodeId {
+        self.base
+    }
+
     /// The lower row of a node, if its number is one of the lower's.
     pub(crate) fn row_of(self, id: NodeId) -> Option<u32> {
         let row = id.checked_sub(1).and_then(|row| u32::try_from(row).ok());

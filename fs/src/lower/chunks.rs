@@ -116,6 +116,11 @@ impl ChunkCache {
         }
     }
 
+    /// The same cache for an index with the same chunks.
+    pub(crate) fn with_index(self, index: Arc<Index>) -> ChunkCache {
+        ChunkCache { index, ..self }
+    }
+
     /// A cache for the next revision, with the memory and the counters of this one.
     pub(crate) fn succeed(&self, index: Arc<Index>, source: Arc<dyn ChunkSource>) -> ChunkCache {
         let next = ChunkCache::new(index, source, self.decoded.capacity());

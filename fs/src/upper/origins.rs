@@ -38,7 +38,7 @@ impl Origins {
     }
 
     /// For a stack whose row `row` is here `here[row]`.
-    pub(crate) fn renumbered(digest: &[u8; 32], here: Vec<Ino>, earlier: EarlierRows) -> Origins {
+    pub(crate) fn renumbered(digest: StackDigest, here: Vec<Ino>, earlier: EarlierRows) -> Origins {
         let count = here.iter().max().map_or(0, |row| *row as usize + 1);
         let mut own = vec![Ino::MAX; count];
         for (row, place) in (0..).zip(&here) {
@@ -47,10 +47,38 @@ impl Origins {
             }
         }
         Origins {
-            digest: StackDigest::new(digest),
+            digest,
             numbers: Some(RowNumbers { here, own }),
             earlier,
         }
+    }
+
+    /// Names the rows of the revision's own index.
+    pub(crate) fn stack(&self) -> StackDigest {
+        self.digest
+    }
+
+    /// After a switch: the rows here of the revision's own rows.
+    pub(crate) fn rows(&self) -> Option<&[Ino]> {
+        let numbers = self.numbers.as_ref()?;
+        Some(&numbers.here)
+    }
+
+    /// The row here of `row` of the revision's own index.
+    pub(crate) fn here_row(&self, row: Ino) -> Ino {
+        let here = |rows: &[Ino]| rows.get(row as usize).copied();
+        self.rows()
+            .map_or(row, |rows| here(rows).unwrap_or(Ino::MAX))
+    }
+
+    /// Adds marks from before the switch.
+    pub(crate) fn learn(&mut self, earlier: EarlierRows) {
+        self.earlier.extend(earlier);
+    }
+
+    /// The marks from before the switch, and their rows.
+    pub(crate) fn earlier(&self) -> &EarlierRows {
+        &self.earlier
     }
 
     /// Number of rows of the revision's own index, after a switch.
@@ -111,7 +139,7 @@ mod tests {
         let mark = plain.origin(2);
         let foreign = Origins::new(&[2; 32]).origin(2);
         let earlier = HashMap::from([(mark.clone(), Some(7)), (foreign.clone(), None)]);
-        let next = Origins::renumbered(&[2; 32], vec![0, 9, 4], earlier);
+        let next = Origins::renumbered(StackDigest::new(&[2; 32]), vec![0, 9, 4], earlier);
         assert_eq!(next.row(&mark), Some(7), "of an earlier revision");
         assert_eq!(next.row(&foreign), None, "of no row before the switch");
         assert_eq!(

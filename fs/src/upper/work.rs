@@ -22,6 +22,8 @@ const LINKS_PREFIX: &[u8] = b"links.";
 pub struct Work {
     /// `workdir/work`: overlayfs stores its own leftovers there as well.
     staging: Arc<OwnedFd>,
+    /// `workdir`.
+    base: OwnedFd,
     /// Holds the lock while it is open.
     _lock: OwnedFd,
     next: AtomicU64,
@@ -65,6 +67,7 @@ impl Work {
         .map_err(fail)?;
         let mut work = Work {
             staging: Arc::new(staging),
+            base,
             _lock: lock,
             next: AtomicU64::new(0),
             unfinished_links: Vec::new(),
@@ -76,6 +79,11 @@ impl Work {
     /// The staging directory itself.
     pub fn directory(&self) -> &Arc<OwnedFd> {
         &self.staging
+    }
+
+    /// `workdir`, in which the staging directory is.
+    pub(crate) fn base(&self) -> &OwnedFd {
+        &self.base
     }
 
     /// A name no other staged object has.

@@ -1,6 +1,7 @@
 //! S19 in this process: the lower of a session is exchanged under its upper.
 
 mod model;
+mod numbers;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -243,38 +244,6 @@ fn s19_4_numbers_of_what_is_the_same_stay() {
             assert_eq!(stays.map(number), stay, "{round}, forgotten");
         }
     }
-}
-
-/// "A new mount of the other revision has the numbers of S7: the root and objects created in the upper
-/// keep theirs."
-#[test]
-fn s19_11_a_new_mount_has_its_own_numbers() {
-    let scene = Scene::new(&[&first, &second]);
-    let fs = &scene.fs;
-    fs.put("mine", "of the upper").unwrap();
-    fs.mkdir("own").unwrap();
-    fs.append("dir/same", " and more").unwrap();
-    let number = |path: &str| fs.about(path).unwrap().ino;
-    let stays = ["", "mine", "own"];
-    let before = stays.map(number);
-    scene.switch(1);
-    assert_eq!(stays.map(number), before, "after the switch");
-    fs.detach();
-    fs.attach();
-    assert_eq!(stays.map(number), before, "after the remount");
-    // A mount that never showed the other revision.
-    let expected = fresh(&scene.room, &scene.revisions[1]);
-    let found = look(fs);
-    for (path, number) in &expected.numbers {
-        let is_of_upper = ["mine", "own", "dir/same"]
-            .iter()
-            .any(|one| Path::new(one) == path);
-        if !is_of_upper {
-            assert_eq!(found.numbers[path], *number, "{}", path.display());
-        }
-    }
-    fs.forget();
-    assert_eq!(look(fs).numbers, found.numbers);
 }
 
 /// The upper has a mark of the revision that the mount switches to, from an earlier mount of it.

@@ -126,6 +126,30 @@ impl Index {
     }
 }
 
+/// A row that only an object of the upper needs: the type of that object, and no content.
+pub type StubRow = (Ino, u32);
+
+impl Index {
+    /// This index with other row numbers: row `row` becomes `rows[row]`, none twice. The chunks keep
+    /// theirs. Of the other rows, `stubs` have a type, and the rest is unused.
+    pub fn renumbered(&self, rows: &[Ino], stubs: &[StubRow]) -> Index {
+        let numbers = rows.iter().chain(stubs.iter().map(|(row, _)| row));
+        let count = numbers.max().map_or(0, |row| *row as usize + 1);
+        let mut sources = vec![assembly::Source::Unused; count];
+        for (row, kind) in stubs {
+            put(&mut sources, *row, assembly::Source::Stub(*kind));
+        }
+        for (row, place) in (0..self.inode_count()).zip(rows) {
+            put(&mut sources, *place, assembly::Source::Next(row));
+        }
+        let mut assembly = Assembly::new(self, self, rows);
+        for source in &sources {
+            assembly.inode(*source);
+        }
+        assembly.finish()
+    }
+}
+
 fn put(sources: &mut [assembly::Source], row: u32, source: assembly::Source) {
     if let Some(slot) = sources.get_mut(row as usize) {
         *slot = source;

@@ -15,6 +15,8 @@ use crate::layout::inode::{S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG};
 pub(super) enum Source {
     /// None.
     Unused,
+    /// An object of this type without content.
+    Stub(u32),
     /// A row of the current index; a directory shows no entries any more.
     Current(Ino),
     /// A row of the next index.
@@ -123,7 +125,8 @@ impl<'i> Assembly<'i> {
     /// Adds the next row of the inode table.
     pub(super) fn inode(&mut self, source: Source) {
         let (index, row) = match source {
-            Source::Unused => return self.unused(),
+            Source::Unused => return self.empty(S_IFIFO),
+            Source::Stub(kind) => return self.empty(kind & S_IFMT),
             Source::Current(row) => (self.current, row),
             Source::Next(row) => (self.next, row),
         };
@@ -152,12 +155,19 @@ impl<'i> Assembly<'i> {
         }
     }
 
-    fn unused(&mut self) {
+    /// A row without a name and without content.
+    fn empty(&mut self, kind: u32) {
+        let first = match kind {
+            S_IFDIR => self.len(Column::DirentInode),
+            S_IFREG => self.len(Column::ExtentChunk),
+            S_IFLNK => self.symlinks.len() as u32,
+            _ => 0,
+        };
         for column in INODES {
-            let value = if column == Column::InodeMode {
-                S_IFIFO
-            } else {
-                0
+            let value = match column {
+                Column::InodeMode => kind,
+                Column::InodeFirst => first,
+                _ => 0,
             };
             self.push(column, value);
         }
