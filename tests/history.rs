@@ -3,6 +3,7 @@
 mod compaction;
 mod copies;
 mod crash;
+mod deltas;
 mod grafts;
 mod keys;
 mod messages;

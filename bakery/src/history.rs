@@ -260,6 +260,14 @@ impl History {
             .collect())
     }
 
+    /// Lists `revision` and those before it, newest first, `count_max` in all.
+    ///
+    /// # Errors
+    /// The first broken link.
+    pub(crate) fn before(&self, revision: &Revision, count_max: usize) -> Result<Vec<Revision>> {
+        self.chain(revision.clone(), count_max)
+    }
+
     fn chain(&self, head: Revision, count_max: usize) -> Result<Vec<Revision>> {
         let mut revisions = vec![head];
         while let Some(last) = revisions.last()

@@ -5,6 +5,7 @@
 mod addition;
 mod carry;
 mod compaction;
+mod deltas;
 mod draft;
 mod indexes;
 pub mod pack;
@@ -188,7 +189,7 @@ impl Publisher {
                 let uploads = [&uploads, &drafted];
                 return self.rehearse(rehearsal, name, head.as_ref(), draft, uploads);
             }
-            let index = self.upload_beside(&draft, &mut drafted)?;
+            let index = self.upload_beside(name, head.as_ref(), &draft, &mut drafted)?;
             let again = [&uploads, &drafted];
             if let Some(revision) = self.commit(name, head.as_ref(), draft, &index, again)? {
                 return Ok(revision);
@@ -198,10 +199,20 @@ impl Publisher {
         Err(HistoryError::Busy(name.to_string(), ATTEMPTS_MAX))
     }
 
-    /// Makes the merged indexes and the files of a draft, and stores them, in parallel.
-    fn upload_beside(&self, draft: &Draft, files: &mut Uploads<'_>) -> Result<Indexes> {
+    /// Makes the merged indexes, their deltas and the files of a draft, and stores them, in parallel.
+    fn upload_beside(
+        &self,
+        name: &ProfileName,
+        parent: Option<&Revision>,
+        draft: &Draft,
+        files: &mut Uploads<'_>,
+    ) -> Result<Indexes> {
         std::thread::scope(|scope| {
-            let indexes = scope.spawn(|| self.upload_indexes(draft));
+            let indexes = scope.spawn(|| {
+                let indexes = self.upload_indexes(draft)?;
+                self.upload_deltas(name, parent, draft, &indexes);
+                Ok(indexes)
+            });
             let put = files.put(self.store());
             let lost = |_| Err(HistoryError::Refused("making an index failed".into()));
             let indexes = indexes.join().unwrap_or_else(lost);

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use layerfmt::Digest;
 use serde::Serialize;
 use wire::manifest::{Manifest, ObjectRef, ProfileName};
-use wire::paths::ObjectPath;
+use wire::paths::{Class, ObjectPath};
 
 use crate::history::{History, HistoryError, Result, Revision, objects};
 use crate::publish::{Publisher, Rewritten};
@@ -116,6 +116,7 @@ pub(crate) fn purge(publisher: &Publisher, request: &PurgeRequest) -> Result<Pur
     }
     old.extend(scan.strays.iter().cloned());
     old.extend(updates(history, &lines, &heads)?);
+    old.extend(deltas(history, &old, &live)?);
     let mut held = Vec::new();
     for key in old.difference(&live) {
         if history.store().len(key)?.is_some() {
@@ -145,6 +146,22 @@ fn updates(history: &History, lines: &[Lineage], heads: &[HeadChange]) -> Result
         keys.extend(entries.into_iter().map(|entry| entry.key));
     }
     Ok(keys)
+}
+
+/// The index deltas to or from indexes that are rewritten: they hold names of both.
+fn deltas(history: &History, old: &BTreeSet<Key>, live: &BTreeSet<Key>) -> Result<Vec<Key>> {
+    let is_old = |index: &Digest| {
+        let key = Key::index(index);
+        old.contains(&key) && !live.contains(&key)
+    };
+    let entries = history.store().list(Class::Delta.directory())?;
+    let of_old = entries
+        .into_iter()
+        .filter(|entry| match entry.key.object() {
+            Some(ObjectPath::Delta(to, from)) => is_old(&to) || is_old(&from),
+            _ => false,
+        });
+    Ok(of_old.map(|entry| entry.key).collect())
 }
 
 fn lines(history: &History) -> Result<Vec<Lineage>> {

@@ -232,10 +232,12 @@ impl Copying<'_> {
         Ok(None)
     }
 
-    /// Copies update packs. Their names describe their purpose, so a pack of the same name and length counts as
-    /// the same.
+    /// Copies update packs and index deltas. Their names describe their purpose, so one of the same name and length
+    /// counts as the same.
     fn updates(&self, copied: &mut Copied) -> Result<(), ReplicaError> {
-        for entry in self.from.list(Class::Update.directory())? {
+        let mut entries = self.from.list(Class::Update.directory())?;
+        entries.extend(self.from.list(Class::Delta.directory())?);
+        for entry in entries {
             if self.to.len(&entry.key)? == Some(entry.len) {
                 copied.objects_there += 1;
                 continue;

@@ -7,12 +7,12 @@ use layerfmt::check::check;
 use layerfmt::{Digest, LayerSet};
 use serde::Serialize;
 use wire::manifest::ProfileName;
-use wire::paths::ObjectPath;
+use wire::paths::{Class, ObjectPath};
 
 use crate::history::{History, Result, Revision, objects};
 use crate::limits::STORE_WALK_MAX;
 use crate::store::Key;
-use crate::update_pack::{read_record, verify_file};
+use crate::update_pack::{delta_record, read_record, verify_file};
 
 /// The result of a scrub.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -49,6 +49,7 @@ pub fn scrub(history: &History, all: bool, progress: &dyn Fn(&str)) -> Result<Fi
     for name in history.all_names()? {
         scrub.history_of(&name)?;
     }
+    scrub.deltas()?;
     scrub.judge();
     Ok(scrub.found)
 }
@@ -163,6 +164,31 @@ impl Scrub<'_> {
                 self.found.defects.push(format!(
                     "{key}: {error}; delete it: clients do not need it, and `bakery update-pack` makes it again"
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the index deltas like the update packs.
+    fn deltas(&mut self) -> Result<()> {
+        let store = self.history.store();
+        for entry in store.list(Class::Delta.directory())? {
+            self.found.objects += 1;
+            let key = &entry.key;
+            let record = delta_record(store, key);
+            let verified = match record.map(|record| record.name()) {
+                None => Err("its record does not name it".to_owned()),
+                Some(name) if self.all => {
+                    verify_file(&store.file(key)?, Some((self.history, &name)))
+                        .map(drop)
+                        .map_err(|error| error.to_string())
+                }
+                Some(_) => Ok(()),
+            };
+            if let Err(error) = verified {
+                self.found
+                    .defects
+                    .push(format!("{key}: {error}; delete it: clients do not need it"));
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use wire::manifest::{ProfileName, RevisionName};
-use wire::paths::Class;
+use wire::paths::{Class, ObjectPath};
 
 use crate::history::{History, HistoryError, Result, Revision, objects};
 use crate::limits::STORE_WALK_MAX;
@@ -92,8 +92,18 @@ pub fn sweep(history: &History, policy: &SweepPolicy) -> Result<Swept> {
             }
         }
     }
-    for entry in store.list(Class::Update.directory())? {
-        if marks.live.contains(&entry.key) {
+    let mut others = store.list(Class::Update.directory())?;
+    let is_needed = |key: &Key| match key.object() {
+        // Retained revisions have both ends.
+        Some(ObjectPath::Delta(to, from)) => {
+            let ends = [to, from];
+            ends.iter().all(|end| marks.live.contains(&Key::index(end)))
+        }
+        _ => marks.live.contains(key),
+    };
+    others.extend(store.list(Class::Delta.directory())?);
+    for entry in others {
+        if is_needed(&entry.key) {
             continue;
         }
         if is_young(&entry, policy.grace) {

@@ -9,6 +9,7 @@
 mod choice;
 mod compressed;
 mod hot;
+mod index_delta;
 mod make;
 mod offer;
 mod regions;
@@ -23,6 +24,7 @@ use wire::manifest::{ProfileName, UpdateRecord};
 use crate::history::{HistoryError, Revision};
 use crate::store::{Key, Store, StoreError};
 
+pub(crate) use index_delta::{DeltaEnd, delta_record, encode as encode_delta};
 pub use make::{Made, make};
 pub(crate) use offer::Opened;
 pub use offer::{is_wanted, missing, offers};

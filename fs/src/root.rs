@@ -2,6 +2,7 @@
 
 pub(crate) mod control;
 pub(crate) mod kept;
+mod known_index;
 pub mod open;
 pub mod options;
 mod revisions;

@@ -17,7 +17,7 @@ mod script;
 mod sys;
 
 pub use again::stored_again;
-pub use code::{UnitEncoder, decode_index, encode_index};
+pub use code::{IndexEffort, UnitEncoder, decode_index, decode_index_after, encode_index};
 pub use head::{
     HEADER_LEN, IndexFrame, MadeChunk, PREAMBLE_LEN, Preamble, Span, UNIT_CODEC_REMADE,
     UNIT_CODEC_RUNS, UNIT_CODEC_X86, UNIT_CODEC_ZSTD, Unit, UpdateHead,

@@ -1,5 +1,6 @@
 //! S19 on real mounts: a running mount takes another revision.
 
+mod deltas;
 mod mapper;
 mod model;
 mod news;

@@ -163,6 +163,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// The merged index whose chunks are in layers only, not in a boot pack.
+    pub fn by_layers(&self) -> &IndexRef {
+        self.plain.as_ref().unwrap_or(&self.index)
+    }
+
     /// Read a manifest. Its digest must have been checked before: see
     /// [`trust::verify_manifest`](crate::trust::verify_manifest).
     ///

@@ -44,6 +44,7 @@ fn object() -> impl Strategy<Value = ObjectPath> {
         digest().prop_map(ObjectPath::Pack),
         (profile(), any::<u64>(), any::<u64>())
             .prop_map(|(name, to, from)| ObjectPath::Update(name, to, from)),
+        (digest(), digest()).prop_map(|(to, from)| ObjectPath::Delta(to, from)),
         digest().prop_map(ObjectPath::Boot),
         profile().prop_map(ObjectPath::Hint),
         (profile(), "[a-z0-9][a-z0-9._-]{0,63}").prop_map(|(name, tag)| ObjectPath::Tag(name, tag)),

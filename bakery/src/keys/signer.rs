@@ -26,6 +26,11 @@ enum SignerBackend {
 }
 
 impl RecordSigner {
+    /// True if nobody is asked for a signature: no passphrase, and no agent.
+    pub(crate) fn asks_nobody(&self) -> bool {
+        matches!(self.hand, SignerBackend::Own(_))
+    }
+
     /// Opens the key in `file`; if only `file.pub` exists, the agent's key.
     ///
     /// # Errors

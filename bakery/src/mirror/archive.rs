@@ -153,6 +153,19 @@ impl Writer<'_> {
                 }
             }
         }
+        let pairs = revisions.iter().zip(revisions.iter().skip(1));
+        for (before, after) in pairs.filter(|(_, after)| after.number() > since) {
+            let to = after.manifest.by_layers().digest;
+            for from in [
+                before.manifest.by_layers().digest,
+                after.manifest.index.digest,
+            ] {
+                let key = Key::delta(&to, &from);
+                if self.store.len(&key)?.is_some() {
+                    self.add(&key)?;
+                }
+            }
+        }
         for revision in &revisions {
             self.add(&Key::manifest(&revision.head.manifest.digest))?;
             self.add(&Key::head(name, revision.number()))?;
@@ -321,6 +334,12 @@ fn is_carried(class: Class) -> bool {
     Class::CONTENT.contains(&class)
         || matches!(
             class,
-            Class::Keyset | Class::Head | Class::Ring | Class::Update | Class::Hint | Class::Swept
+            Class::Keyset
+                | Class::Head
+                | Class::Ring
+                | Class::Update
+                | Class::Delta
+                | Class::Hint
+                | Class::Swept
         )
 }

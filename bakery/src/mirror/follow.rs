@@ -139,6 +139,7 @@ impl Mirror<'_> {
         mirrored.made_by_updates += updates.bytes;
         self.rings(&history, name, newest, mirrored)?;
         self.offer_updates(&history, name, newest, mirrored)?;
+        self.offer_deltas(&history, name, mirrored)?;
         updates.remove_files()?;
         let removed = ObjectPath::Removed(name.clone());
         if let Some(mark) = self.origin.read(&removed, limits::MIRROR_MARK_LEN_MAX)? {

@@ -64,12 +64,22 @@ impl Mirror<'_> {
         (to, from): (u64, u64),
     ) -> Result<Option<PathBuf>> {
         let path = ObjectPath::Update(name.clone(), to, from);
-        let Some(len) = self.origin.len(&path)? else {
+        self.verified_file(history, name, &path)
+    }
+
+    /// The file of an update pack or an index delta, verified.
+    fn verified_file(
+        &mut self,
+        history: &History,
+        name: &ProfileName,
+        path: &ObjectPath,
+    ) -> Result<Option<PathBuf>> {
+        let Some(len) = self.origin.len(path)? else {
             return Ok(None);
         };
-        let place = PartialObjects::of(self.store)?.place(&path);
+        let place = PartialObjects::of(self.store)?.place(path);
         for _ in 0..2 {
-            if !in_order(self.origin, (&path, len), &place)? {
+            if !in_order(self.origin, (path, len), &place)? {
                 return Ok(None);
             }
             match verify_file(&place, Some((history, name))) {
@@ -80,6 +90,36 @@ impl Mirror<'_> {
             std::fs::remove_file(&place).map_err(file_error(&place))?;
         }
         Ok(None)
+    }
+
+    /// Copies the index deltas to the newest revision, for the clients of the mirror.
+    pub(super) fn offer_deltas(
+        &mut self,
+        history: &History,
+        name: &ProfileName,
+        mirrored: &mut Mirrored,
+    ) -> Result<()> {
+        let revisions = history.log(name, self.options.updates.saturating_add(1))?;
+        let Some(newest) = revisions.first() else {
+            return Ok(());
+        };
+        let to = newest.manifest.by_layers().digest;
+        let before = revisions.iter().skip(1);
+        let before = before.map(|revision| revision.manifest.by_layers().digest);
+        for from in before.chain([newest.manifest.index.digest]) {
+            let key = Key::delta(&to, &from);
+            if from == to || self.store.len(&key)?.is_some() {
+                continue;
+            }
+            let path = ObjectPath::Delta(to, from);
+            if let Some(place) = self.verified_file(history, name, &path)? {
+                self.store.put_file(&key, &place)?;
+                std::fs::remove_file(&place).map_err(file_error(&place))?;
+                mirrored.objects += 1;
+                mirrored.bytes += self.store.len(&key)?.unwrap_or(0);
+            }
+        }
+        Ok(())
     }
 
     /// Copies the update packs to the newest revision, for the clients of the mirror.

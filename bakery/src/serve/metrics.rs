@@ -83,7 +83,7 @@ impl Route {
     fn of_class(class: Class) -> Self {
         match class {
             Class::Layer => Self::Layer,
-            Class::Index => Self::Index,
+            Class::Index | Class::Delta => Self::Index,
             Class::Pack | Class::Update => Self::Pack,
             Class::Manifest => Self::Manifest,
             Class::Boot => Self::Boot,

@@ -121,7 +121,7 @@ async fn object(State(server): RouteState, request: Request) -> Response {
     }
     let sent = match (object.digest(), object.class()) {
         (Some(digest), _) => immutable(&server, &object, &digest, request.headers()).await,
-        (None, Class::Update) => named(&server, &object, request.headers()).await,
+        (None, Class::Update | Class::Delta) => named(&server, &object, request.headers()).await,
         (None, _) => record(&server, &object, request.headers()).await,
     };
     // A HEAD request gets the same head; hyper leaves the body out.

@@ -42,6 +42,11 @@ impl Key {
         ObjectPath::Update(name.clone(), to, from).into()
     }
 
+    /// An index delta: to a merged index, from another.
+    pub fn delta(to: &Digest, from: &Digest) -> Key {
+        ObjectPath::Delta(*to, *from).into()
+    }
+
     /// A kernel or an initrd.
     pub fn boot(digest: &Digest) -> Key {
         ObjectPath::Boot(*digest).into()

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use layerfmt::update::{MadeChunk, Preamble, Unit, UnitEncoder, UpdateHead, encode_index};
+use layerfmt::update::{
+    IndexEffort, MadeChunk, Preamble, Unit, UnitEncoder, UpdateHead, encode_index,
+};
 use layerfmt::{Chunk, Digest};
 use serde::Serialize;
 use wire::manifest::{RECORD_FORMAT, RevisionName, UpdateEnd, UpdateHeadRef, UpdateRecord};
@@ -216,7 +218,7 @@ fn encode(
         .write(true)
         .create_new(true)
         .open(path)?;
-    let index = encode_index(&old.index, &new.index)?;
+    let index = encode_index(&old.index, &new.index, IndexEffort::Small)?;
     if let Some((_, stored)) = &index {
         frames.write_all(stored)?;
     }

@@ -24,7 +24,7 @@ use crate::net::object::{ChunkRange, Object};
 use crate::net::status::UpdateStatus;
 use crate::store::backup::fill::Remade;
 
-pub(crate) use begin::{Asked, Signers, begin};
+pub(crate) use begin::{Asked, MadeIndex, Refused, Signers, begin, index_delta};
 pub(crate) use stream::UpdateStream;
 
 /// A revision of which chunks may be on this machine.

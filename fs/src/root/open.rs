@@ -230,7 +230,7 @@ impl RootOpening {
             records,
             offline,
         );
-        let revisions = RemoteRevisions::new(self, progress, &source.end, manifest.clone());
+        let revisions = RemoteRevisions::new(self, progress, &source.end, manifest.clone(), &index);
         Ok(RemoteRoot {
             revisions: Arc::new(revisions),
             index,

@@ -1,17 +1,22 @@
 //! The other revisions of a server's system: fetched and verified as at the mount, through the same
 //! caches and connections.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use layerfmt::{Index, Layer};
+use layerfmt::layout::superblock::SUPERBLOCK_LEN;
+use layerfmt::{Digest, Index, Layer};
 use wire::hello::Step;
 use wire::manifest::{IndexRef, Manifest, ProfileName};
 use wire::trust::HighWater;
 
 use super::control::RemoteControl;
+use super::kept::KeptRecords;
+use super::known_index::KnownIndex;
 use super::open::{RootOpening, name_of, words};
+use super::update::save;
 use crate::chunks::remote::{Fallbacks, FetcherEnd, RemoteSource, objects};
+use crate::chunks::update::{MadeIndex, Refused, Signers, index_delta};
 use crate::lower::LowerParts;
 use crate::net::address::Address;
 use crate::net::error::FetchError;
@@ -35,6 +40,8 @@ pub(super) struct RemoteRevisions {
     /// The revision that the mount began with: the running kernel is its.
     started: Arc<Manifest>,
     mounted: Arc<Mutex<Manifest>>,
+    /// The index of `mounted` that the mount reads.
+    known: Arc<Mutex<Option<KnownIndex>>>,
 }
 
 /// A revision whose records were fetched.
@@ -51,8 +58,18 @@ struct RemoteRecords {
 #[derive(Debug)]
 struct RemoteRevision {
     found: RemoteRecords,
-    layer: Layer,
-    base: Option<Layer>,
+    next: OpenedIndex,
+    base: Option<OpenedIndex>,
+}
+
+/// An index that was fetched.
+#[derive(Debug)]
+struct OpenedIndex {
+    index: Arc<Index>,
+    /// The fetched file.
+    whole: Option<Layer>,
+    /// The index delta that made it.
+    made: Option<MadeIndex>,
 }
 
 impl RemoteRevisions {
@@ -61,13 +78,16 @@ impl RemoteRevisions {
         progress: &Arc<BootProgress>,
         end: &Arc<FetcherEnd>,
         mounted: Manifest,
+        index: &Arc<Index>,
     ) -> RemoteRevisions {
+        let known = KnownIndex::mounted(mounted.index.digest, index);
         RemoteRevisions {
             opening,
             progress: Arc::clone(progress),
             end: Arc::downgrade(end),
             started: Arc::new(mounted.clone()),
             mounted: Arc::new(Mutex::new(mounted)),
+            known: Arc::new(Mutex::new(Some(known))),
         }
     }
 
@@ -118,16 +138,68 @@ impl RemoteRevisions {
         timeout.map_or(usual, |timeout| timeout.min(usual))
     }
 
-    fn index(&self, reference: &IndexRef) -> Result<Layer, Refusal> {
+    fn known(&self) -> MutexGuard<'_, Option<KnownIndex>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The raw INDEX of the file `digest`, if it is on this machine.
+    fn raw_index(&self, digest: &Digest) -> Option<Vec<u8>> {
+        if let Some(raw) = self.known().as_ref().and_then(|known| known.raw(digest)) {
+            return Some(raw);
+        }
+        // A mount with the numbers of an earlier switch has its index under those.
+        let kept = self.opening.kept.as_ref()?;
+        let caches = &self.opening.caches;
+        let index = caches.raw_index(digest, |digest| kept.raw_index(digest));
+        index.map(|index| index.raw().into())
+    }
+
+    /// The index of a revision of `name`: by an index delta from `old`, or as a whole.
+    fn index(
+        &self,
+        (name, records): (&ProfileName, &Records),
+        reference: &IndexRef,
+        old: Option<(Digest, Vec<u8>)>,
+    ) -> Result<OpenedIndex, Refusal> {
         let fetcher = &self.opening.fetcher;
         let patience = self.patience(INDEX_PATIENCE);
+        let signers = Signers {
+            anchors: &self.opening.anchors,
+            keyset: records.verified.keyset.as_ref(),
+        };
+        let inner = &fetcher.inner;
+        let is_here = |old: &&(Digest, Vec<u8>)| old.0 == reference.digest;
+        if let Some((_, raw)) = old.as_ref().filter(is_here)
+            && let Ok(index) = Index::decode(raw.clone(), SUPERBLOCK_LEN as u64)
+        {
+            return Ok(OpenedIndex {
+                index: Arc::new(index),
+                whole: None,
+                made: None,
+            });
+        }
         let fetched = async {
-            let head = index_head(&fetcher.inner, &reference.digest, reference.head_len);
+            if let Some((from, raw)) = &old
+                && *from != reference.digest
+            {
+                let delta = index_delta(inner, &signers, name, (from, raw), &reference.digest);
+                match delta.await {
+                    Ok(made) => return Ok(OpenedIndex::made(made)),
+                    Err(Refused::Fetch(error)) if error.is_missing() => {}
+                    Err(error) => {
+                        tracing::info!(%error, "no index delta is used: fetching the whole index");
+                    }
+                }
+            }
+            let head = index_head(inner, &reference.digest, reference.head_len);
+            head.await.map(OpenedIndex::whole)
+        };
+        let fetched = async {
             let late = || FetchError::Timeout {
                 what: "the index",
                 waited: patience,
             };
-            tokio::time::timeout(patience, head)
+            tokio::time::timeout(patience, fetched)
                 .await
                 .unwrap_or_else(|_| Err(late()))
         };
@@ -136,13 +208,26 @@ impl RemoteRevisions {
     }
 }
 
-fn is_same(one: &Address, other: &Address) -> bool {
-    (&one.system, &one.profile) == (&other.system, &other.profile)
+impl OpenedIndex {
+    fn whole(layer: Layer) -> OpenedIndex {
+        OpenedIndex {
+            index: Arc::clone(layer.index()),
+            whole: Some(layer),
+            made: None,
+        }
+    }
+
+    fn made(made: MadeIndex) -> OpenedIndex {
+        OpenedIndex {
+            index: Arc::clone(&made.index),
+            whole: None,
+            made: Some(made),
+        }
+    }
 }
 
-/// The index of a revision by its layers.
-fn by_layers(manifest: &Manifest) -> &IndexRef {
-    manifest.plain.as_ref().unwrap_or(&manifest.index)
+fn is_same(one: &Address, other: &Address) -> bool {
+    (&one.system, &one.profile) == (&other.system, &other.profile)
 }
 
 impl Revisions for RemoteRevisions {
@@ -192,14 +277,30 @@ impl FoundRevision for RemoteRecords {
     }
 
     fn open(self: Box<Self>) -> Result<Box<dyn Revision>, Refusal> {
-        let layer = self.of.index(by_layers(self.manifest()))?;
-        let base = match &self.of.manifest().plain {
-            Some(plain) => Some(self.of.index(plain)?),
+        let of = self.of.clone();
+        let mounted = of.manifest();
+        let base = match &mounted.plain {
+            Some(plain) => {
+                let from = mounted.index.digest;
+                let old = of.raw_index(&from).map(|raw| (from, raw));
+                Some(of.index((&mounted.name(), &self.records), plain, old)?)
+            }
             None => None,
         };
+        let from = mounted.by_layers().digest;
+        let raw = match &base {
+            Some(base) => Some(base.index.raw().into()),
+            None => of.raw_index(&from),
+        };
+        let old = raw.map(|raw| (from, raw));
+        let next = of.index(
+            (&self.manifest().name(), &self.records),
+            self.manifest().by_layers(),
+            old,
+        )?;
         Ok(Box::new(RemoteRevision {
             found: *self,
-            layer,
+            next,
             base,
         }))
     }
@@ -207,7 +308,7 @@ impl FoundRevision for RemoteRecords {
 
 impl Revision for RemoteRevision {
     fn index(&self) -> &Index {
-        self.layer.index()
+        &self.next.index
     }
 
     fn digest(&self) -> [u8; 32] {
@@ -218,7 +319,7 @@ impl Revision for RemoteRevision {
     }
 
     fn base(&self) -> Option<&Index> {
-        self.base.as_ref().map(|base| &**base.index())
+        self.base.as_ref().map(|base| &*base.index)
     }
 
     fn parts(&self, index: &Index) -> LowerParts {
@@ -261,14 +362,12 @@ impl Revision for RemoteRevision {
             .reach(Step::Mounted, &name_of(&manifest));
         // A start from local storage needs records and index: those of a revision with a boot pack
         // are stored by the next start.
-        let kept = self.found.of.opening.kept.as_ref();
+        let of = &self.found.of;
+        let kept = of.opening.kept.as_ref();
         if let Some(kept) = kept.filter(|_| self.found.is_own && manifest.pack.is_none()) {
-            let records = &self.found.records;
-            kept.save(&records.bundle, records.verified.high_water, false);
-            if let Some(head) = self.layer.in_memory() {
-                kept.save_index(&manifest.index.digest, head);
-            }
+            self.keep(kept, &manifest);
         }
+        *of.known() = KnownIndex::packed(manifest.by_layers().digest, &self.next.index);
         *self
             .found
             .of
@@ -279,5 +378,25 @@ impl Revision for RemoteRevision {
             plain: None,
             ..manifest
         };
+    }
+}
+
+impl RemoteRevision {
+    /// Stores the records and the index for the next start.
+    fn keep(&self, kept: &KeptRecords, manifest: &Manifest) {
+        let records = &self.found.records;
+        kept.save(&records.bundle, records.verified.high_water, false);
+        let opening = &self.found.of.opening;
+        if let Some(made) = &self.next.made {
+            let signers = Signers {
+                anchors: &opening.anchors,
+                keyset: records.verified.keyset.as_ref(),
+            };
+            opening.caches.believe(&made.head);
+            let proof = (&made.proof[..], &made.head);
+            save(kept, &signers, &manifest.name(), proof, &made.index);
+        } else if let Some(head) = self.next.whole.as_ref().and_then(Layer::in_memory) {
+            kept.save_index(&manifest.index.digest, head);
+        }
     }
 }

@@ -87,24 +87,50 @@ impl UnitEncoder {
     }
 }
 
+/// The effort to make the frame of an INDEX shorter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexEffort {
+    /// As short as possible.
+    Small,
+    /// A fraction of the time.
+    Quick,
+}
+
 /// Compresses the raw INDEX of `new` to a frame with the raw INDEX of `old` as its prefix; `None`
 /// if both together or the frame are too long.
 ///
 /// # Errors
 /// When zstd fails.
-pub fn encode_index(old: &Index, new: &Index) -> Result<Option<(IndexFrame, Vec<u8>)>> {
+pub fn encode_index(
+    old: &Index,
+    new: &Index,
+    effort: IndexEffort,
+) -> Result<Option<(IndexFrame, Vec<u8>)>> {
     let (prefix, raw) = (old.raw(), new.raw());
     if !fits(prefix.len(), raw.len() as u64) {
         return Ok(None);
     }
-    let parameters = [
-        CParameter::CompressionLevel(19),
-        CParameter::WindowLog(window_log(prefix.len() + raw.len())),
-        CParameter::Strategy(Strategy::ZSTD_btultra2),
-        CParameter::MinMatch(3),
-        CParameter::SearchLog(5),
-        CParameter::TargetLength(128),
-    ];
+    let window_log = window_log(prefix.len() + raw.len());
+    let parameters = match effort {
+        IndexEffort::Small => vec![
+            CParameter::CompressionLevel(19),
+            CParameter::WindowLog(window_log),
+            CParameter::Strategy(Strategy::ZSTD_btultra2),
+            CParameter::MinMatch(3),
+            CParameter::SearchLog(5),
+            CParameter::TargetLength(128),
+        ],
+        IndexEffort::Quick => vec![
+            CParameter::CompressionLevel(3),
+            CParameter::WindowLog(window_log),
+            CParameter::HashLog(window_log.min(22)),
+            CParameter::ChainLog(window_log.min(22)),
+            CParameter::SearchLog(2),
+            CParameter::MinMatch(4),
+            CParameter::TargetLength(32),
+            CParameter::Strategy(Strategy::ZSTD_lazy2),
+        ],
+    };
     let stored = encode(&prefix, &raw, &parameters)?;
     let stored_len = u32::try_from(stored.len()).ok();
     let fitting = stored_len.filter(|len| u64::from(*len) <= limits::UPDATE_INDEX_WINDOW_LEN_MAX);
@@ -127,6 +153,14 @@ pub fn encode_index(old: &Index, new: &Index) -> Result<Option<(IndexFrame, Vec<
 /// [`ErrorKind::DigestMismatch`] before the decoding or before the use of the result;
 /// [`ErrorKind::Limit`]; the first broken rule.
 pub fn decode_index(frame: &IndexFrame, stored: &[u8], old: &Index) -> Result<Index> {
+    decode_index_after(frame, stored, &old.raw())
+}
+
+/// Decodes like [`decode_index`], with the raw INDEX `prefix` as the prefix.
+///
+/// # Errors
+/// Those of [`decode_index`].
+pub fn decode_index_after(frame: &IndexFrame, stored: &[u8], prefix: &[u8]) -> Result<Index> {
     let mismatch =
         |what: &'static str| FormatError::new(ErrorKind::DigestMismatch, "update pack", 0, what);
     if stored.len() != frame.stored_len as usize || Digest::of(stored) != frame.digest {
@@ -134,7 +168,6 @@ pub fn decode_index(frame: &IndexFrame, stored: &[u8], old: &Index) -> Result<In
             "the frame of the INDEX does not have the promised digest",
         ));
     }
-    let prefix = old.raw();
     if !fits(prefix.len(), frame.raw_len) {
         return Err(FormatError::limit(
             "update pack",
@@ -143,7 +176,7 @@ pub fn decode_index(frame: &IndexFrame, stored: &[u8], old: &Index) -> Result<In
         ));
     }
     let raw_len = usize::try_from(frame.raw_len).unwrap_or(usize::MAX);
-    let raw = decode(stored, &prefix, raw_len).map_err(|what| corrupt(64, what))?;
+    let raw = decode(stored, prefix, raw_len).map_err(|what| corrupt(64, what))?;
     if Digest::of(&raw) != frame.raw_digest {
         return Err(mismatch("the INDEX does not have the promised digest"));
     }

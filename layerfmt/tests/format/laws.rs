@@ -269,6 +269,10 @@ proptest! {
             for (path, row) in &own {
                 prop_assert_eq!(after[path], successor.rows[*row as usize]);
             }
+            // A later mount of the next tree takes the same rows.
+            let renumbered = next.renumbered(&successor.rows, &[]);
+            prop_assert_eq!(rows(&renumbered), after);
+            prop_assert_eq!(paths(&renumbered), paths(&next));
             index = Arc::new(successor.index);
         }
     }

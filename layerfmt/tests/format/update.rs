@@ -7,9 +7,9 @@ use layerfmt::flatten::{FlattenInput, flatten};
 use layerfmt::source::{ContentReader, LayerSet};
 use layerfmt::tree::{Kind, Metadata, Node, ROOT, Time};
 use layerfmt::update::{
-    MadeChunk, PackRecipe, Preamble, Run, Script, ScriptCopy, ScriptPart, Span, UNIT_CODEC_REMADE,
-    UNIT_CODEC_RUNS, UNIT_CODEC_X86, UNIT_CODEC_ZSTD, Unit, UnitEncoder, UpdateHead, UpdatePlan,
-    decode_index, encode_index,
+    IndexEffort, MadeChunk, PackRecipe, Preamble, Run, Script, ScriptCopy, ScriptPart, Span,
+    UNIT_CODEC_REMADE, UNIT_CODEC_RUNS, UNIT_CODEC_X86, UNIT_CODEC_ZSTD, Unit, UnitEncoder,
+    UpdateHead, UpdatePlan, decode_index, encode_index,
 };
 use layerfmt::{Digest, ErrorKind, Index, Layer, Name, limits};
 use proptest::prelude::*;
@@ -95,7 +95,9 @@ fn pack(old: &Revision, new: &Revision, per_unit: usize) -> Pack {
         });
         frames.push(frame);
     }
-    let (frame, index) = encode_index(&old.index, &new.index).unwrap().unwrap();
+    let (frame, index) = encode_index(&old.index, &new.index, IndexEffort::Small)
+        .unwrap()
+        .unwrap();
     let head = UpdateHead {
         from: Digest::of(b"from"),
         to: Digest::of(b"to"),

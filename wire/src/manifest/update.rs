@@ -1,4 +1,4 @@
-//! The record of an update pack: its two revisions, and the digest of its head. Signed.
+//! The record of an update pack or an index delta: its two ends, and the digest of its head. Signed.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,8 @@ pub const UPDATE_RECORD_LEN_MAX: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateEnd {
-    /// The digest of the revision's merged index: `index.digest` of its manifest.
+    /// The digest of the revision's merged index: `index.digest` of its manifest, or, in an index
+    /// delta, `plain.digest`.
     pub index: Digest,
     /// Its number.
     pub revision: u64,
@@ -96,8 +97,8 @@ impl UpdateRecord {
         )?;
         check(
             RECORD,
-            self.from.revision < self.to.revision,
-            "to.revision: not after from.revision",
+            self.from.revision <= self.to.revision,
+            "to.revision: before from.revision",
         )?;
         check(
             RECORD,

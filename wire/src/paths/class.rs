@@ -24,6 +24,7 @@ pub enum Class {
     Index,
     Pack,
     Update,
+    Delta,
     Boot,
     Hint,
     Tag,
@@ -36,7 +37,7 @@ pub enum Class {
 
 impl Class {
     /// Every class, in the order of the specification's table.
-    pub const ALL: [Class; 18] = [
+    pub const ALL: [Class; 19] = [
         Class::Marker,
         Class::Keyset,
         Class::Head,
@@ -47,6 +48,7 @@ impl Class {
         Class::Index,
         Class::Pack,
         Class::Update,
+        Class::Delta,
         Class::Boot,
         Class::Hint,
         Class::Tag,
@@ -79,6 +81,7 @@ impl Class {
             Class::Index => "indexes",
             Class::Pack => "packs",
             Class::Update => "updates",
+            Class::Delta => "deltas",
             Class::Boot => "boot",
             Class::Hint => "hints",
             Class::Tag => "tags",
@@ -120,7 +123,7 @@ impl Class {
         match self {
             Class::Manifest | Class::Layer | Class::Index | Class::Pack | Class::Boot => true,
             Class::Keyset | Class::Head | Class::Ring | Class::Hint | Class::Update => true,
-            Class::Values => true,
+            Class::Values | Class::Delta => true,
             Class::Marker | Class::Tag | Class::Removed | Class::Swept => false,
             Class::Purge | Class::Lock | Class::Probe => false,
         }
@@ -129,9 +132,8 @@ impl Class {
     /// The media type of an answer with an object of this class.
     pub const fn media_type(self) -> &'static str {
         match self {
-            Class::Layer | Class::Index | Class::Pack | Class::Boot | Class::Update => {
-                "application/octet-stream"
-            }
+            Class::Layer | Class::Index | Class::Pack | Class::Boot => "application/octet-stream",
+            Class::Update | Class::Delta => "application/octet-stream",
             Class::Hint => "text/plain",
             _ => "application/json",
         }
@@ -150,6 +152,7 @@ impl Class {
             Class::Index => "indexes/<hex>.index",
             Class::Pack => "packs/<hex>.layer",
             Class::Update => "updates/<system>/<profile>/<to>/<from>",
+            Class::Delta => "deltas/<to>/<from>",
             Class::Boot => "boot/<hex>",
             Class::Hint => "hints/<system>/<profile>",
             Class::Tag => "tags/<system>/<profile>/<tag>",

@@ -57,6 +57,8 @@ pub enum ObjectPath {
     Pack(Digest),
     /// An update pack: to a revision, from an older one.
     Update(ProfileName, u64, u64),
+    /// An index delta: to a merged index, from another.
+    Delta(Digest, Digest),
     /// A kernel or an initrd.
     Boot(Digest),
     /// Approximately the newest revision of a history.
@@ -116,6 +118,10 @@ impl ObjectPath {
                 let (name, to) = rest.rsplit_once('/')?;
                 ObjectPath::Update(full_name(name)?, number(to)?, number(from)?)
             }
+            Class::Delta => {
+                let (to, from) = pair()?;
+                ObjectPath::Delta(to.parse().ok()?, from.parse().ok()?)
+            }
             Class::Boot => ObjectPath::Boot(digest()?),
             Class::Hint => ObjectPath::Hint(full_name(rest)?),
             Class::Tag => {
@@ -154,6 +160,7 @@ impl ObjectPath {
             ObjectPath::Index(_) => Class::Index,
             ObjectPath::Pack(_) => Class::Pack,
             ObjectPath::Update(..) => Class::Update,
+            ObjectPath::Delta(..) => Class::Delta,
             ObjectPath::Boot(_) => Class::Boot,
             ObjectPath::Hint(_) => Class::Hint,
             ObjectPath::Tag(..) => Class::Tag,
@@ -253,6 +260,7 @@ impl fmt::Display for ObjectPath {
                 "{}/{to:0NUMBER_WIDTH$}/{from:0NUMBER_WIDTH$}",
                 name.full()
             ),
+            ObjectPath::Delta(to, from) => write!(f, "{to}/{from}"),
             ObjectPath::Hint(name) | ObjectPath::Removed(name) => f.write_str(&name.full()),
             ObjectPath::Tag(name, tag) => write!(f, "{}/{tag}", name.full()),
             ObjectPath::Purge(id) => f.write_str(id),

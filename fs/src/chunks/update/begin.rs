@@ -4,9 +4,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use layerfmt::Index;
-use layerfmt::update::{PREAMBLE_LEN, Preamble, UpdateHead, decode_index};
-use wire::manifest::{Keyset, Manifest, UpdateRecord};
+use layerfmt::update::{PREAMBLE_LEN, Preamble, UpdateHead, decode_index, decode_index_after};
+use layerfmt::{Digest, Index};
+use wire::manifest::{Keyset, Manifest, ProfileName, UpdateRecord};
 use wire::paths::ObjectPath;
 use wire::trust::{AllowedSigners, verify_update};
 
@@ -17,6 +17,7 @@ use crate::net::exchange::{Ask, HttpAnswer};
 use crate::net::fetcher::FetcherShared;
 use crate::net::object::Object;
 use crate::net::records::now;
+use crate::net::server::Server;
 use crate::net::status::Counters;
 
 /// An update pack whose record, head and index were read and verified.
@@ -43,9 +44,13 @@ pub(crate) struct Asked {
 /// takes a tenth of a second.
 const BEGINNING_LEN: u64 = 256 << 10;
 
+/// Longest text of an answer that there is no pack, bytes.
+const ABSENCE_LEN_MAX: usize = 4096;
+
 /// An answer with a part of an update pack.
 pub(super) struct UpdateAnswer {
     pub(super) server: usize,
+    connection: Arc<Server>,
     pub(super) body: HttpAnswer,
     /// Where the answer ends in the file; `None`: it has the whole file.
     pub(super) end: Option<u64>,
@@ -60,15 +65,33 @@ impl UpdateAnswer {
     ) -> Result<UpdateAnswer, FetchError> {
         let (server, connection) = inner.server(0).await?;
         let ask = Ask::range(&object.path, range.clone(), inner.mirrors.stall(server));
-        let answer = connection.ask_h1(&ask).await.and_then(|body| {
-            let end = body.check_start(&range)?;
-            Ok(UpdateAnswer { server, body, end })
-        });
-        answer.inspect_err(|error| {
-            if !error.is_missing() {
-                inner.mirrors.failed(server, &object.path, error);
+        let failed = |error: &FetchError| inner.mirrors.failed(server, &object.path, error);
+        let mut body = connection.ask_h1(&ask).await.inspect_err(failed)?;
+        match body.check_start(&range) {
+            Ok(end) => Ok(UpdateAnswer {
+                server,
+                connection,
+                body,
+                end,
+            }),
+            // The next request goes out on this connection.
+            Err(error) if error.is_missing() => {
+                let _ = body.collect(ABSENCE_LEN_MAX).await;
+                connection.keep(body).await;
+                Err(error)
             }
-        })
+            Err(error) => {
+                failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// The answer was read to its end: its connection can be used again.
+    async fn release(mut self) {
+        if matches!(self.body.next().await, Ok(None)) {
+            self.connection.keep(self.body).await;
+        }
     }
 }
 
@@ -104,27 +127,14 @@ pub(crate) async fn begin(
 ) -> Result<Asked, Refused> {
     let path = ObjectPath::Update(new.name(), new.revision, old.revision);
     let object = Arc::new(Object::update(&path));
-    let answer = UpdateAnswer::ask(inner, &object, 0..BEGINNING_LEN).await?;
-    let mut reading = Reading {
-        inner,
-        object: &object,
-        answer,
-        bytes: Vec::new(),
-    };
-    let preamble = Preamble::decode(reading.upto(PREAMBLE_LEN).await?)?;
-    let place = preamble.head();
-    let record_end = usize::try_from(place.start).unwrap_or(usize::MAX);
-    let record = reading.upto(record_end).await?;
-    let record = record.get(PREAMBLE_LEN..).unwrap_or_default();
-    let record = verify_update(record, signers.anchors, signers.keyset, &new.name(), now())?;
-    if !fits(&record, old, new) || record.head.len != preamble.head_len {
-        return Err(Refused::Other);
-    }
-    let frames_at = usize::try_from(place.end).unwrap_or(usize::MAX);
-    let proof = reading.upto(frames_at).await?.to_vec();
-    let stored = proof.get(record_end..).unwrap_or_default();
-    let head = UpdateHead::decode(stored, record.head.raw_len, &record.head.digest)?;
-    if (head.from, head.to) != (old.digest, new.index.digest) {
+    let (mut reading, beginning) = Reading::begin(inner, &object, signers, &new.name()).await?;
+    let Beginning {
+        record,
+        head,
+        proof,
+        frames_at,
+    } = beginning;
+    if !fits(&record, old, new) || (head.from, head.to) != (old.digest, new.index.digest) {
         return Err(Refused::Other);
     }
     let mut made = None;
@@ -139,7 +149,7 @@ pub(crate) async fn begin(
     let answer = reading.answer;
     Ok(Asked {
         object,
-        frames_at: place.end,
+        frames_at: frames_at as u64,
         proof,
         head,
         index: made,
@@ -147,6 +157,50 @@ pub(crate) async fn begin(
         answer: Some(answer),
         ahead,
     })
+}
+
+/// An index that an index delta made, and the proof of it.
+#[derive(Debug)]
+pub(crate) struct MadeIndex {
+    /// The index.
+    pub(crate) index: Arc<Index>,
+    /// Preamble, record and head.
+    pub(crate) proof: Vec<u8>,
+    /// The contents of the head.
+    pub(crate) head: UpdateHead,
+}
+
+/// Asks one server for the index delta from the index `from`, with these raw bytes, to the index `to` of a
+/// revision of `name`. Without one, or with a wrong one, the caller fetches the whole index.
+///
+/// # Errors
+/// There is none, or it cannot be used.
+pub(crate) async fn index_delta(
+    inner: &FetcherShared,
+    signers: &Signers<'_>,
+    name: &ProfileName,
+    (from, raw): (&Digest, &[u8]),
+    to: &Digest,
+) -> Result<MadeIndex, Refused> {
+    let object = Arc::new(Object::update(&ObjectPath::Delta(*to, *from)));
+    let (mut reading, beginning) = Reading::begin(inner, &object, signers, name).await?;
+    let Beginning {
+        record,
+        head,
+        proof,
+        frames_at,
+    } = beginning;
+    let named = (&record.from.index, &record.to.index);
+    if named != (from, to) || (&head.from, &head.to) != (from, to) {
+        return Err(Refused::Other);
+    }
+    let frame = head.index.as_ref().ok_or(Refused::Other)?;
+    let end = frames_at.saturating_add(frame.stored_len as usize);
+    let whole = reading.upto(end).await?;
+    let stored = whole.get(frames_at..).unwrap_or_default();
+    let index = Arc::new(decode_index_after(frame, stored, raw)?);
+    reading.answer.release().await;
+    Ok(MadeIndex { index, proof, head })
 }
 
 fn fits(record: &UpdateRecord, old: &Old, new: &Manifest) -> bool {
@@ -161,7 +215,52 @@ struct Reading<'i> {
     bytes: Vec<u8>,
 }
 
-impl Reading<'_> {
+/// The beginning of a file, verified.
+struct Beginning {
+    record: UpdateRecord,
+    head: UpdateHead,
+    /// The bytes of both, and those before them.
+    proof: Vec<u8>,
+    frames_at: usize,
+}
+
+impl<'i> Reading<'i> {
+    /// Asks for the file, and reads its record and its head.
+    async fn begin(
+        inner: &'i FetcherShared,
+        object: &'i Object,
+        signers: &Signers<'_>,
+        name: &ProfileName,
+    ) -> Result<(Reading<'i>, Beginning), Refused> {
+        let answer = UpdateAnswer::ask(inner, object, 0..BEGINNING_LEN).await?;
+        let mut reading = Reading {
+            inner,
+            object,
+            answer,
+            bytes: Vec::new(),
+        };
+        let preamble = Preamble::decode(reading.upto(PREAMBLE_LEN).await?)?;
+        let place = preamble.head();
+        let record_end = usize::try_from(place.start).unwrap_or(usize::MAX);
+        let record = reading.upto(record_end).await?;
+        let record = record.get(PREAMBLE_LEN..).unwrap_or_default();
+        let record = verify_update(record, signers.anchors, signers.keyset, name, now())?;
+        if record.head.len != preamble.head_len {
+            return Err(Refused::Other);
+        }
+        let frames_at = usize::try_from(place.end).unwrap_or(usize::MAX);
+        let proof = reading.upto(frames_at).await?.to_vec();
+        let stored = proof.get(record_end..).unwrap_or_default();
+        let head = UpdateHead::decode(stored, record.head.raw_len, &record.head.digest)?;
+        let beginning = Beginning {
+            record,
+            head,
+            proof,
+            frames_at,
+        };
+        Ok((reading, beginning))
+    }
+
     /// The file up to `end`.
     async fn upto(&mut self, end: usize) -> Result<&[u8], FetchError> {
         if end as u64 > UPDATE_BEGINNING_LEN_MAX {
