@@ -34,10 +34,13 @@ fn retained_revisions_stay_whole_and_the_rest_is_known_to_be_gone() {
     let before = world.files(&head);
     world.history().tag(&revision("alt@2"), "golden").unwrap();
     let swept = gc(&world, 2);
-    // Layers stay in the stack of the head; indexes of 1, 3 and 4 go.
+    // Layers stay in the stack of the head; indexes of 1, 3 and 4 go, and the deltas from and to them.
     assert_eq!(swept.revisions_swept, ["alt@1", "alt@3", "alt@4"]);
     assert!(
-        swept.objects.iter().all(|key| key.starts_with("indexes/")),
+        swept
+            .objects
+            .iter()
+            .all(|key| key.starts_with("indexes/") || key.starts_with("deltas/")),
         "{:?}",
         swept.objects
     );
