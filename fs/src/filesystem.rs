@@ -134,7 +134,9 @@ impl LayerFs {
         let row_count = lower.index.inode_count();
         let numbering = upper
             .as_ref()
-            .and_then(|upper| upper.numbering(lower.origins.stack(), row_count));
+            .and_then(|upper| upper.numbering(lower.origins.stack(), row_count))
+            // All rows get other numbers.
+            .filter(|_| lower.index.await_whole());
         let (lower, numbers) = match numbering {
             Some(known) => (lower.renumbered(&known), Numbers::from(known.base)),
             None => (lower, Numbers::new(row_count)),

@@ -4,6 +4,7 @@ pub(crate) mod control;
 pub(crate) mod kept;
 mod known_index;
 pub mod open;
+mod opened_index;
 pub mod options;
 mod revisions;
 mod update;

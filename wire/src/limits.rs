@@ -8,3 +8,7 @@ pub const BATCH_LEN_MAX: u64 = 64 << 20;
 /// Segments of one sparse file in an archive: a 64 GiB file with every second 64 KiB in use has half
 /// of them.
 pub(crate) const SPARSE_SEGMENTS_MAX: usize = 1 << 20;
+
+/// Longest merged index with index deltas, stored bytes: encoding and decoding one needs memory for the
+/// raw form of both ends, ten times as long.
+pub const DELTA_INDEX_LEN_MAX: u64 = 4 << 20;

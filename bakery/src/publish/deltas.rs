@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use layerfmt::Index;
+use wire::limits::DELTA_INDEX_LEN_MAX;
 use wire::manifest::{IndexRef, ProfileName, UpdateEnd};
 
 use super::indexes::Indexes;
@@ -13,10 +14,6 @@ use crate::update_pack::{DeltaEnd, encode_delta};
 
 /// The number of revisions before the new one from which there are index deltas.
 const DELTAS_COUNT: usize = 3;
-
-/// Longest index of which a publisher makes deltas, stored bytes: those of longer ones take more than a
-/// second.
-const INDEX_LEN_MAX: u64 = 8 << 20;
 
 impl Publisher {
     /// Makes and stores the index deltas to the revision of `draft`, after `parent`. Without one,
@@ -53,7 +50,7 @@ impl Publisher {
             (Some((reference, _)), _) => (*reference, None),
             (None, _) => packed,
         };
-        if reference.head_len > INDEX_LEN_MAX {
+        if reference.head_len > DELTA_INDEX_LEN_MAX {
             return Ok(());
         }
         let mut new = Lazy {
@@ -113,7 +110,10 @@ impl Publisher {
     ) -> Result<()> {
         let key = Key::delta(&to.index, &from.index);
         let is_same = from.index == to.index;
-        if is_same || old.reference.head_len > INDEX_LEN_MAX || self.store().len(&key)?.is_some() {
+        if is_same
+            || old.reference.head_len > DELTA_INDEX_LEN_MAX
+            || self.store().len(&key)?.is_some()
+        {
             return Ok(());
         }
         let plain_len = new.reference.head_len;

@@ -52,7 +52,10 @@ impl KnownIndex {
             return None;
         }
         match &self.form {
-            KnownForm::Mounted(index) => Some(index.upgrade()?.raw().into()),
+            KnownForm::Mounted(index) => {
+                let index = index.upgrade()?;
+                index.await_whole().then(|| index.raw().into())
+            }
             KnownForm::Packed(bytes, sum, raw_len) => {
                 let packed = bytes.copy();
                 let is_whole = Digest::of(&packed) == *sum;

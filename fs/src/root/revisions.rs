@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use layerfmt::layout::superblock::SUPERBLOCK_LEN;
 use layerfmt::{Digest, Index, Layer};
 use wire::hello::Step;
+use wire::limits::DELTA_INDEX_LEN_MAX;
 use wire::manifest::{IndexRef, Manifest, ProfileName};
 use wire::trust::HighWater;
 
@@ -14,9 +15,10 @@ use super::control::RemoteControl;
 use super::kept::KeptRecords;
 use super::known_index::KnownIndex;
 use super::open::{RootOpening, name_of, words};
+use super::opened_index::OpenedIndex;
 use super::update::save;
 use crate::chunks::remote::{Fallbacks, FetcherEnd, RemoteSource, objects};
-use crate::chunks::update::{MadeIndex, Refused, Signers, index_delta};
+use crate::chunks::update::{Refused, Signers, index_delta};
 use crate::lower::LowerParts;
 use crate::net::address::Address;
 use crate::net::error::FetchError;
@@ -60,16 +62,6 @@ struct RemoteRevision {
     found: RemoteRecords,
     next: OpenedIndex,
     base: Option<OpenedIndex>,
-}
-
-/// An index that was fetched.
-#[derive(Debug)]
-struct OpenedIndex {
-    index: Arc<Index>,
-    /// The fetched file.
-    whole: Option<Layer>,
-    /// The index delta that made it.
-    made: Option<MadeIndex>,
 }
 
 impl RemoteRevisions {
@@ -143,7 +135,11 @@ impl RemoteRevisions {
     }
 
     /// The raw INDEX of the file `digest`, if it is on this machine.
-    fn raw_index(&self, digest: &Digest) -> Option<Vec<u8>> {
+    fn raw_index(&self, reference: &IndexRef) -> Option<Vec<u8>> {
+        let digest = &reference.digest;
+        if reference.head_len > DELTA_INDEX_LEN_MAX {
+            return None;
+        }
         if let Some(raw) = self.known().as_ref().and_then(|known| known.raw(digest)) {
             return Some(raw);
         }
@@ -208,24 +204,6 @@ impl RemoteRevisions {
     }
 }
 
-impl OpenedIndex {
-    fn whole(layer: Layer) -> OpenedIndex {
-        OpenedIndex {
-            index: Arc::clone(layer.index()),
-            whole: Some(layer),
-            made: None,
-        }
-    }
-
-    fn made(made: MadeIndex) -> OpenedIndex {
-        OpenedIndex {
-            index: Arc::clone(&made.index),
-            whole: None,
-            made: Some(made),
-        }
-    }
-}
-
 fn is_same(one: &Address, other: &Address) -> bool {
     (&one.system, &one.profile) == (&other.system, &other.profile)
 }
@@ -282,15 +260,18 @@ impl FoundRevision for RemoteRecords {
         let base = match &mounted.plain {
             Some(plain) => {
                 let from = mounted.index.digest;
-                let old = of.raw_index(&from).map(|raw| (from, raw));
+                let old = of.raw_index(&mounted.index).map(|raw| (from, raw));
                 Some(of.index((&mounted.name(), &self.records), plain, old)?)
             }
             None => None,
         };
         let from = mounted.by_layers().digest;
         let raw = match &base {
-            Some(base) => Some(base.index.raw().into()),
-            None => of.raw_index(&from),
+            Some(base) if mounted.by_layers().head_len <= DELTA_INDEX_LEN_MAX => {
+                Some(base.index.raw().into())
+            }
+            Some(_) => None,
+            None => of.raw_index(mounted.by_layers()),
         };
         let old = raw.map(|raw| (from, raw));
         let next = of.index(
@@ -367,7 +348,11 @@ impl Revision for RemoteRevision {
         if let Some(kept) = kept.filter(|_| self.found.is_own && manifest.pack.is_none()) {
             self.keep(kept, &manifest);
         }
-        *of.known() = KnownIndex::packed(manifest.by_layers().digest, &self.next.index);
+        let reference = manifest.by_layers();
+        let has_deltas = reference.head_len <= DELTA_INDEX_LEN_MAX;
+        *of.known() = has_deltas
+            .then(|| KnownIndex::packed(reference.digest, &self.next.index))
+            .flatten();
         *self
             .found
             .of
