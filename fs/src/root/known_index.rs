@@ -10,7 +10,7 @@ use crate::sys::memory::ReclaimableBytes;
 /// Effort of the compression: the fastest.
 const LEVEL: i32 = 1;
 
-/// An index.
+/// An index that a delta can start from.
 #[derive(Debug)]
 pub(super) struct KnownIndex {
     /// The digest of its file.

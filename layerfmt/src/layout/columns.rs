@@ -132,9 +132,9 @@ impl Counts {
 pub enum Column {
     /// `st_mode` in the low 16 bits, flags in the high 16.
     InodeMode,
-    /// Owner.
+    /// Number of the owner.
     InodeUid,
-    /// Group.
+    /// Number of the group.
     InodeGid,
     /// Low word of the size (of a directory: its parent's inode number).
     InodeSizeLow,

@@ -162,7 +162,7 @@ pub(crate) async fn begin(
 /// An index that an index delta made, and the proof of it.
 #[derive(Debug)]
 pub(crate) struct MadeIndex {
-    /// The index.
+    /// The index, decoded and checked.
     pub(crate) index: Arc<Index>,
     /// Preamble, record and head.
     pub(crate) proof: Vec<u8>,

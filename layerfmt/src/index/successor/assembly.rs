@@ -13,7 +13,7 @@ use crate::layout::inode::{S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG};
 /// The object of one row.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source {
-    /// None.
+    /// No object has it.
     Unused,
     /// An object of this type without content.
     Stub(u32),
