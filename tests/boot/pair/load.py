@@ -127,7 +127,10 @@ class Talker:
 
     def talk(self):
         if self.connection is None:
-            self.connection = socket.create_connection(("127.0.0.1", 7070), 60)
+            try:
+                self.connection = socket.create_connection(("127.0.0.1", 7070), 60)
+            except ConnectionRefusedError:
+                return      # the service is being restarted
             counts["connections"] += 1
         self.connection.sendall(b"?\n")
         said = self.connection.recv(256).decode().strip()
