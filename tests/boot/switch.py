@@ -440,6 +440,8 @@ class Play:
 
     def reboot(self):
         site, b = self.site, self.b
+        # This act and the next are about commands: nothing else may ask for a revision.
+        b.run(f"systemctl stop {FOLLOW}")
         site.bakery("set", "office", "--cmdline", f"{CONSOLE} further=parameter")
         site.bakery("initrd", "office", "--drivers", "common", "--initrd-level", "2")
         code, text = b.switch("")
@@ -448,8 +450,6 @@ class Play:
         b.require("reboot-required", b.run("cat /run/reboot-required"), "*** System restart required ***")
         report(f"reboot: {' / '.join(text.splitlines()[:2])}")
         self.still_runs("after act reboot")
-        # The next acts are about commands: nothing else may ask for a revision.
-        b.run(f"systemctl stop {FOLLOW}")
 
     def in_the_middle(self):
         """A new revision, and a switch to it that has got a part of its index."""

@@ -13,15 +13,13 @@ use self::news::News;
 use super::hello::apart;
 use super::remote::open_root;
 use super::status::require_mount;
-use super::switch::{self, SwitchArgs, text};
+use super::switch::{self, NEW_REVISION, SwitchArgs, text};
 use crate::switch::{SwitchOutcome, SwitchReport, SwitchRequest};
 use crate::sys::clock::minute_of_day;
 use crate::sys::process::since_start_ms;
 
 /// The parameter on the kernel's command line.
 const PARAMETER: &str = "layerfs.follow=";
-/// Describes the new revision for other programs; absent while the newest is mounted.
-const NEW_REVISION: &str = "/run/layerfs/new-revision";
 
 /// What is done about a new revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -27,6 +27,9 @@ const REBOOT_REQUIRED: &str = "/run/reboot-required";
 /// The programs that run before and after a switch of `/`.
 const HOOKS: &str = "/etc/layerfs/switch.d";
 
+/// Describes the new revision for other programs; absent while the newest is mounted.
+pub(super) const NEW_REVISION: &str = "/run/layerfs/new-revision";
+
 /// The exit code after a switch if a service could not be restarted.
 const RESTART_FAILED: u8 = 3;
 
@@ -165,8 +168,11 @@ pub(super) fn switch(args: &SwitchArgs) -> anyhow::Result<SwitchEffect> {
     let report = &mut outcome.report;
     match report.outcome {
         SwitchOutcome::Done => {
-            if is_root && !report.boot_differences.is_empty() {
-                require_reboot();
+            if is_root {
+                if !report.boot_differences.is_empty() {
+                    require_reboot();
+                }
+                forget_announced(report.to.as_deref());
             }
             outcome.programs = old_files::find(&root)?;
             if args.restart_units {
@@ -248,5 +254,16 @@ fn require_reboot() {
     let text = "*** System restart required ***\n";
     if let Err(error) = std::fs::write(REBOOT_REQUIRED, text) {
         eprintln!("layerfs: {REBOOT_REQUIRED}: {error}");
+    }
+}
+
+/// Removes the announcement of a revision that is mounted now.
+fn forget_announced(to: Option<&str>) {
+    let Ok(text) = std::fs::read(NEW_REVISION) else {
+        return;
+    };
+    let announced = serde_json::from_slice::<SwitchReport>(&text);
+    if announced.is_ok_and(|announced| announced.to.as_deref() == to) {
+        let _ = std::fs::remove_file(NEW_REVISION);
     }
 }
