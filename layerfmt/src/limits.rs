@@ -53,6 +53,9 @@ pub const UPDATE_SCRIPT_LEN_MAX: u32 = 1 << 20;
 /// Longest dictionary of LZMA2 that a recipe names, log2 bytes: the encoder takes 12 times as much
 /// memory.
 pub const UPDATE_DICT_LOG_MAX: u8 = 21;
+/// Longest raw form of a zstd frame that a recipe makes again, bytes: the encoder takes 16 times as much
+/// memory at the highest levels.
+pub const UPDATE_ZSTD_RAW_LEN_MAX: u32 = 2 << 20;
 /// Longest old and new INDEX together that an update pack encodes, bytes: zstd's window. A tree of
 /// a million files has an INDEX of 95 MB, and is sent whole.
 pub const UPDATE_INDEX_WINDOW_LEN_MAX: u64 = 1 << ZSTD_WINDOW_LOG_MAX;

@@ -23,6 +23,6 @@ pub use head::{
     UNIT_CODEC_RUNS, UNIT_CODEC_X86, UNIT_CODEC_ZSTD, Unit, UpdateHead,
 };
 pub use plan::{Ready, UpdatePlan};
-pub use recipe::{PackRecipe, inflate_start};
+pub use recipe::{PackRecipe, inflate_start, zstd_frame};
 pub use runs::Run;
 pub use script::{Script, ScriptCopy, ScriptPart};

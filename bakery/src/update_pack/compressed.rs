@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use layerfmt::limits;
-use layerfmt::update::{PackRecipe, inflate_start};
+use layerfmt::update::{PackRecipe, inflate_start, zstd_frame};
 
 /// Compressed data in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +24,14 @@ pub(super) struct Region {
 
 const XZ_MAGIC: &[u8] = b"\xfd7zXZ\0";
 const GZIP_MAGIC: &[u8] = b"\x1f\x8b\x08";
+const ZSTD_MAGIC: &[u8] = b"\x28\xb5\x2f\xfd";
 /// Number of first bytes that show if a file may have compressed data.
 pub(super) const MAGIC_LEN: usize = 6;
 
 /// True if a file that begins with `first` may have regions.
 pub(super) fn may_have_regions(first: &[u8]) -> bool {
-    first.starts_with(XZ_MAGIC) || first.starts_with(GZIP_MAGIC)
+    let magics = [XZ_MAGIC, GZIP_MAGIC, ZSTD_MAGIC];
+    magics.iter().any(|magic| first.starts_with(magic))
 }
 
 /// The compressed data of a file, in order. Omits what cannot be used.
@@ -37,7 +39,11 @@ pub(super) fn regions(file: &[u8]) -> Vec<Region> {
     if file.starts_with(XZ_MAGIC) {
         return xz_regions(file);
     }
-    gzip_region(file).into_iter().collect()
+    let region = match file.starts_with(ZSTD_MAGIC) {
+        true => zstd_region(file),
+        false => gzip_region(file),
+    };
+    region.into_iter().collect()
 }
 
 /// Length of the header of an xz stream.
@@ -189,8 +195,38 @@ fn gzip_region(file: &[u8]) -> Option<Region> {
     })
 }
 
-/// After so many failures without a success, a kind of recipe is not tried any more. LZMA2 is slow.
+/// The frame of a file that has no other.
+fn zstd_region(file: &[u8]) -> Option<Region> {
+    let recipe = zstd(19, false);
+    let (len, raw_len) = zstd_frame(file)?;
+    let raw_len = u32::try_from(raw_len).ok()?;
+    let is_usable = len == file.len() && raw_len <= recipe.raw_len_max();
+    is_usable.then_some(Region {
+        place: 0..len as u64,
+        raw_len,
+        recipe,
+    })
+}
+
+fn zstd(level: u8, is_job: bool) -> PackRecipe {
+    PackRecipe::Zstd { level, is_job }
+}
+
+/// The levels of kernel modules and of firmware, and that of the program without an option. The program
+/// compresses more than 512 KiB on worker threads.
+fn zstd_candidates(raw_len: u32) -> [PackRecipe; 8] {
+    const THREADED_LEN_MIN: u32 = 512 << 10;
+    let is_job = raw_len > THREADED_LEN_MIN;
+    let (likely, other) = (is_job, !is_job);
+    let at = |is_job| move |level| zstd(level, is_job);
+    let [a, b, c, d] = [19, 3, 22, 9].map(at(likely));
+    let [e, f, g, h] = [19, 3, 22, 9].map(at(other));
+    [a, b, c, d, e, f, g, h]
+}
+
+/// After so many failures without a success, a kind of recipe is not tried any more. LZMA2 and zstd are slow.
 const LZMA2_FAILURES_MAX: u32 = 12;
+const ZSTD_FAILURES_MAX: u32 = 12;
 const DEFLATE_FAILURES_MAX: u32 = 500;
 
 /// The results of recipes so far. Trying costs as much as compressing.
@@ -198,6 +234,7 @@ const DEFLATE_FAILURES_MAX: u32 = 500;
 pub(super) struct Trials {
     lzma2: RecipeTrials,
     deflate: RecipeTrials,
+    zstd: RecipeTrials,
 }
 
 /// The results of one kind of recipe.
@@ -218,26 +255,27 @@ pub(super) struct Proved {
 impl Trials {
     /// The recipe that makes exactly `packed`; it was tried.
     pub(super) fn prove(&self, packed: &[u8], raw_len: u32, recipe: PackRecipe) -> Option<Proved> {
-        let (kind, failures_max, candidates) = match recipe {
+        let (kind, failures_max, candidates): (_, _, &[PackRecipe]) = match recipe {
             PackRecipe::Plain => return None,
             PackRecipe::Lzma2 { dict_log, .. } => (
                 &self.lzma2,
                 LZMA2_FAILURES_MAX,
-                [(6, false), (9, false), (6, true), (9, true)]
+                &[(6, false), (9, false), (6, true), (9, true)]
                     .map(|(preset, is_extreme)| lzma2(preset, is_extreme, dict_log)),
             ),
             PackRecipe::Deflate { .. } => (
                 &self.deflate,
                 DEFLATE_FAILURES_MAX,
-                [(9, 9), (9, 8), (6, 9), (6, 8)]
+                &[(9, 9), (9, 8), (6, 9), (6, 8)]
                     .map(|(level, mem_level)| PackRecipe::Deflate { level, mem_level }),
             ),
+            PackRecipe::Zstd { .. } => (&self.zstd, ZSTD_FAILURES_MAX, &zstd_candidates(raw_len)),
         };
         if kind.failures.load(Ordering::Relaxed) >= failures_max {
             return None;
         }
         let raw = recipe.unpack(packed, raw_len as usize)?;
-        let recipe = kind.first_exact(&candidates, &raw, packed)?;
+        let recipe = kind.first_exact(candidates, &raw, packed)?;
         Some(Proved { raw, recipe })
     }
 }
@@ -336,6 +374,44 @@ mod tests {
         let packed = &file[region.place.start as usize..region.place.end as usize];
         let proved = Trials::default().prove(packed, region.raw_len, region.recipe);
         assert_eq!(proved.unwrap().raw, raw[..20_000]);
+    }
+
+    /// The program's own kinds: one thread, or worker threads for longer files; other frames have no recipe.
+    #[test]
+    fn files_of_zstd_are_remade() {
+        let raw = text().repeat(2);
+        let prove = |packed: &[u8]| {
+            let [region] = &regions(packed)[..] else {
+                panic!("no region");
+            };
+            assert_eq!(region.place, 0..packed.len() as u64);
+            Trials::default().prove(packed, region.raw_len, region.recipe)
+        };
+        for (level, is_job, len) in [
+            (19, false, 100_000),
+            (3, true, 900_000),
+            (3, false, 900_000),
+        ] {
+            let recipe = zstd(level, is_job);
+            let packed = recipe.pack(&raw[..len], len).unwrap();
+            let proved = prove(&packed).unwrap();
+            assert_eq!(proved.raw, raw[..len]);
+            assert_eq!(
+                proved.recipe.pack(&proved.raw, packed.len()).unwrap(),
+                packed
+            );
+        }
+        // The library's one call makes no checksum.
+        assert!(prove(&zstd::bulk::compress(&raw[..5_000], 19).unwrap()).is_none());
+        // Two frames, a cut one, and a long one.
+        let packed = zstd(3, false).pack(&raw[..5_000], 5_000).unwrap();
+        assert_eq!(regions(&packed.repeat(2)), []);
+        for len in 0..packed.len() {
+            assert_eq!(regions(&packed[..len]), [], "{len}");
+        }
+        let long = raw.repeat(3);
+        assert!(long.len() > limits::UPDATE_ZSTD_RAW_LEN_MAX as usize);
+        assert_eq!(regions(&zstd(3, true).pack(&long, long.len()).unwrap()), []);
     }
 
     /// A large dictionary, several filters, and damage at any byte: no region, and never a panic.

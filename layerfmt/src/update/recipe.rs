@@ -25,11 +25,20 @@ pub enum PackRecipe {
         /// Memory level of zlib, 1 to 9.
         mem_level: u8,
     },
+    /// A zstd frame with its content size and a checksum, which is a .zst file. Its raw form has at most
+    /// [`limits::UPDATE_ZSTD_RAW_LEN_MAX`] bytes.
+    Zstd {
+        /// Level of zstd, 1 to 22.
+        level: u8,
+        /// As a worker thread of zstd compresses a job; otherwise as a stream.
+        is_job: bool,
+    },
 }
 
 const KIND_PLAIN: u8 = 0;
 const KIND_LZMA2: u8 = 1;
 const KIND_DEFLATE: u8 = 2;
+const KIND_ZSTD: u8 = 3;
 /// Shortest dictionary of LZMA2, log2.
 const DICT_LOG_MIN: u8 = 12;
 
@@ -44,6 +53,7 @@ impl PackRecipe {
                 dict_log,
             } => [KIND_LZMA2, preset, dict_log, u8::from(is_extreme)],
             PackRecipe::Deflate { level, mem_level } => [KIND_DEFLATE, level, mem_level, 0],
+            PackRecipe::Zstd { level, is_job } => [KIND_ZSTD, level, u8::from(is_job), 0],
         })
     }
 
@@ -64,7 +74,19 @@ impl PackRecipe {
             [KIND_DEFLATE, level @ 1..=9, mem_level @ 1..=9, 0] => {
                 Some(PackRecipe::Deflate { level, mem_level })
             }
+            [KIND_ZSTD, level @ 1..=22, job @ 0..=1, 0] => Some(PackRecipe::Zstd {
+                level,
+                is_job: job == 1,
+            }),
             _ => None,
+        }
+    }
+
+    /// Longest raw form that it may have, bytes.
+    pub fn raw_len_max(self) -> u32 {
+        match self {
+            PackRecipe::Zstd { .. } => limits::UPDATE_ZSTD_RAW_LEN_MAX,
+            _ => limits::UPDATE_PREFIX_LEN_MAX,
         }
     }
 
@@ -76,6 +98,10 @@ impl PackRecipe {
             PackRecipe::Deflate { level, mem_level } => {
                 coders::pack_deflate(raw, level.into(), mem_level.into(), len_max)?
             }
+            PackRecipe::Zstd { level, is_job } => match is_job {
+                false => coders::pack_zstd(raw, level.into(), len_max)?,
+                true => coders::pack_zstd_job(raw, level.into())?,
+            },
         };
         (packed.len() <= len_max).then_some(packed)
     }
@@ -97,6 +123,7 @@ impl PackRecipe {
                 let (raw, read) = coders::unpack_deflate(packed, raw_len)?;
                 (read == packed.len()).then_some(raw)?
             }
+            PackRecipe::Zstd { .. } => coders::unpack_zstd(packed, raw_len)?,
         };
         (raw.len() == raw_len).then_some(raw)
     }
@@ -108,13 +135,24 @@ pub fn inflate_start(packed: &[u8], raw_len_max: usize) -> Option<(Vec<u8>, usiz
     coders::unpack_deflate(packed, raw_len_max)
 }
 
+/// The length of the zstd frame at the start of `packed`, and of its raw form, if the frame names it.
+pub fn zstd_frame(packed: &[u8]) -> Option<(usize, u64)> {
+    let len = zstd::zstd_safe::find_frame_compressed_size(packed).ok()?;
+    let raw_len = zstd::zstd_safe::get_frame_content_size(packed).ok()??;
+    Some((len, raw_len))
+}
+
 #[cfg(feature = "remake")]
 mod coders {
     use liblzma::stream::{Action, Filters, LzmaOptions, PRESET_EXTREME, Status, Stream};
+    use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
+    use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer};
 
     use super::PackRecipe;
+    use crate::codec::decode_frame;
     pub(super) use crate::update::sys::deflate_raw as pack_deflate;
     pub(super) use crate::update::sys::inflate_raw as unpack_deflate;
+    pub(super) use crate::update::sys::zstd_job as pack_zstd_job;
 
     fn filters(recipe: PackRecipe) -> Option<Filters> {
         let PackRecipe::Lzma2 {
@@ -181,6 +219,57 @@ mod coders {
         let stream = Stream::new_raw_decoder(&filters(recipe)?).ok()?;
         run(stream, packed, raw_len)
     }
+
+    /// Length of the pieces in which the `zstd` program reads a file: the ends of its blocks depend on it.
+    const PIECE_LEN: usize = 128 << 10;
+
+    pub(super) fn pack_zstd(raw: &[u8], level: i32, len_max: usize) -> Option<Vec<u8>> {
+        let mut context = CCtx::create();
+        let parameters = [
+            CParameter::CompressionLevel(level),
+            CParameter::ChecksumFlag(true),
+            CParameter::ContentSizeFlag(true),
+        ];
+        for parameter in parameters {
+            context.set_parameter(parameter).ok()?;
+        }
+        context.set_pledged_src_size(Some(raw.len() as u64)).ok()?;
+        let mut packed = Vec::new();
+        packed.try_reserve_exact(len_max).ok()?;
+        let mut out = OutBuffer::around(&mut packed);
+        let (mut rest, mut is_last) = (raw, false);
+        while !is_last {
+            let (piece, after) = rest.split_at(rest.len().min(PIECE_LEN));
+            rest = after;
+            is_last = rest.is_empty();
+            let step = match is_last {
+                true => ZSTD_EndDirective::ZSTD_e_end,
+                false => ZSTD_EndDirective::ZSTD_e_continue,
+            };
+            let mut input = InBuffer::around(piece);
+            loop {
+                let before = (input.pos, out.pos());
+                let more = context.compress_stream2(&mut out, &mut input, step).ok()?;
+                let is_read = input.pos == piece.len();
+                if is_read && (more == 0 || !is_last) {
+                    break;
+                }
+                // The rest does not fit.
+                if before == (input.pos, out.pos()) {
+                    return None;
+                }
+            }
+        }
+        Some(packed)
+    }
+
+    pub(super) fn unpack_zstd(packed: &[u8], raw_len: usize) -> Option<Vec<u8>> {
+        let (len, promised) = super::zstd_frame(packed)?;
+        if len != packed.len() || promised != raw_len as u64 {
+            return None;
+        }
+        decode_frame(packed, raw_len).ok()
+    }
 }
 
 #[cfg(not(feature = "remake"))]
@@ -200,6 +289,18 @@ mod coders {
     }
 
     pub(super) fn pack_deflate(_: &[u8], _: i32, _: i32, _: usize) -> Option<Vec<u8>> {
+        None
+    }
+
+    pub(super) fn pack_zstd(_: &[u8], _: i32, _: usize) -> Option<Vec<u8>> {
+        None
+    }
+
+    pub(super) fn pack_zstd_job(_: &[u8], _: i32) -> Option<Vec<u8>> {
+        None
+    }
+
+    pub(super) fn unpack_zstd(_: &[u8], _: usize) -> Option<Vec<u8>> {
         None
     }
 
@@ -225,12 +326,18 @@ mod tests {
                 level: 9,
                 mem_level: 9,
             },
+            PackRecipe::Zstd {
+                level: 22,
+                is_job: true,
+            },
         ];
         for recipe in recipes {
             assert_eq!(PackRecipe::from_word(recipe.to_word()), Some(recipe));
         }
         let too_much = u32::from_le_bytes([1, 6, limits::UPDATE_DICT_LOG_MAX + 1, 0]);
-        for word in [3, 0x100, 0x0a01, too_much, 0x0002, 0x0a_0902, 0x0100_0902] {
+        let zstd = [3, 0x1703, 0x02_1303, 0x0100_1303];
+        let others = [4, 0x100, 0x0a01, too_much, 0x0002, 0x0a_0902, 0x0100_0902];
+        for word in others.into_iter().chain(zstd) {
             assert_eq!(PackRecipe::from_word(word), None, "{word:#x}");
         }
     }
@@ -250,6 +357,14 @@ mod tests {
             PackRecipe::Deflate {
                 level: 9,
                 mem_level: 9,
+            },
+            PackRecipe::Zstd {
+                level: 19,
+                is_job: false,
+            },
+            PackRecipe::Zstd {
+                level: 3,
+                is_job: true,
             },
         ] {
             let packed = recipe.pack(&raw, raw.len()).unwrap();

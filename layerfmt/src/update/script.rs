@@ -220,6 +220,11 @@ impl Script {
         if self.old.iter().chain(&self.new).any(uneven) {
             return Err(corrupt(0, "a plain part with two lengths"));
         }
+        let too_long = |part: &ScriptPart| part.raw_len > part.recipe.raw_len_max();
+        if self.old.iter().chain(&self.new).any(too_long) {
+            let what = "compressed data is too long for its recipe";
+            return Err(FormatError::limit("update pack", 0, what));
+        }
         let (unit_max, prefix_max) = (
             u64::from(limits::UPDATE_UNIT_LEN_MAX),
             u64::from(limits::UPDATE_PREFIX_LEN_MAX),

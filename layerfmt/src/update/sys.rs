@@ -1,12 +1,19 @@
-//! The calls of zlib, which has no safe interface with all parameters of a stream.
+//! The calls of zlib and of zstd's blocks, which have no safe interface with all parameters.
 
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
 
 use libz_sys::{
     Z_DEFAULT_STRATEGY, Z_DEFLATED, Z_FINISH, Z_OK, Z_STREAM_END, deflate, deflateEnd,
     deflateInit2_, inflate, inflateEnd, inflateInit2_, uInt, z_stream, zlibVersion,
+};
+
+use zstd::zstd_safe::compress_bound;
+use zstd::zstd_safe::zstd_sys::{
+    ZSTD_CCtx, ZSTD_compressBegin_advanced, ZSTD_compressContinue, ZSTD_compressEnd,
+    ZSTD_createCCtx, ZSTD_freeCCtx, ZSTD_getParams, ZSTD_isError,
 };
 
 /// Log2 of the window; negative: a raw stream without header and trailer.
@@ -114,5 +121,87 @@ pub(super) fn inflate_raw(packed: &[u8], len_max: usize) -> Option<(Vec<u8>, usi
 fn reserved(len: usize) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     out.try_reserve_exact(len).ok()?;
+    Some(out)
+}
+
+/// A context of zstd; dropping it frees its memory.
+struct Context(NonNull<ZSTD_CCtx>);
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: it was made by zstd, and nobody else has it.
+        unsafe { ZSTD_freeCCtx(self.0.as_ptr()) };
+    }
+}
+
+impl Context {
+    /// Calls `step` with `input` and the free capacity of `out`; `None` if it fails.
+    fn step(
+        &mut self,
+        step: unsafe extern "C" fn(
+            *mut ZSTD_CCtx,
+            *mut std::ffi::c_void,
+            usize,
+            *const std::ffi::c_void,
+            usize,
+        ) -> usize,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
+        let room = out.spare_capacity_mut();
+        let room_len = room.len();
+        // SAFETY: the context was begun; input and output are valid for the given lengths, and the input of
+        // earlier steps, to which zstd refers, is the start of the same slice.
+        let made = unsafe {
+            step(
+                self.0.as_ptr(),
+                room.as_mut_ptr().cast(),
+                room_len,
+                input.as_ptr().cast(),
+                input.len(),
+            )
+        };
+        // SAFETY: no memory is involved.
+        if unsafe { ZSTD_isError(made) } != 0 || made > room_len {
+            return None;
+        }
+        // SAFETY: zstd has written `made` bytes from the start of the free capacity.
+        unsafe { out.set_len(out.len() + made) };
+        Some(())
+    }
+}
+
+/// Length of the pieces in which a worker thread of zstd compresses.
+const JOB_PIECE_LEN: usize = 512 << 10;
+
+/// Compresses `raw` to one frame with a checksum in the way of a worker thread of zstd.
+pub(super) fn zstd_job(raw: &[u8], level: i32) -> Option<Vec<u8>> {
+    // SAFETY: no argument.
+    let mut context = Context(NonNull::new(unsafe { ZSTD_createCCtx() })?);
+    // SAFETY: integer arguments only.
+    let mut parameters = unsafe { ZSTD_getParams(level, raw.len() as u64, 0) };
+    parameters.fParams.checksumFlag = 1;
+    // SAFETY: no dictionary.
+    let begun = unsafe {
+        ZSTD_compressBegin_advanced(
+            context.0.as_ptr(),
+            ptr::null(),
+            0,
+            parameters,
+            raw.len() as u64,
+        )
+    };
+    // SAFETY: no memory is involved.
+    if unsafe { ZSTD_isError(begun) } != 0 {
+        return None;
+    }
+    let mut out = reserved(compress_bound(raw.len()))?;
+    let mut rest = raw;
+    while rest.len() > JOB_PIECE_LEN {
+        let (piece, after) = rest.split_at(JOB_PIECE_LEN);
+        context.step(ZSTD_compressContinue, piece, &mut out)?;
+        rest = after;
+    }
+    context.step(ZSTD_compressEnd, rest, &mut out)?;
     Some(out)
 }

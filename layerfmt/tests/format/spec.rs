@@ -65,6 +65,10 @@ fn limits_are_the_documented_ones() {
         ),
         ("UPDATE_DICT_LOG_MAX", limits::UPDATE_DICT_LOG_MAX.into()),
         (
+            "UPDATE_ZSTD_RAW_LEN_MAX",
+            limits::UPDATE_ZSTD_RAW_LEN_MAX.into(),
+        ),
+        (
             "UPDATE_INDEX_WINDOW_LEN_MAX",
             limits::UPDATE_INDEX_WINDOW_LEN_MAX,
         ),

@@ -283,10 +283,17 @@ fn a_head_that_lies_is_refused() {
 /// again". Scripts that lie are refused; nothing panics.
 #[test]
 fn compressed_data_is_made_again_and_scripts_that_lie_are_refused() {
-    let recipe = PackRecipe::Deflate {
+    made_again(PackRecipe::Deflate {
         level: 9,
         mem_level: 9,
-    };
+    });
+    made_again(PackRecipe::Zstd {
+        level: 19,
+        is_job: true,
+    });
+}
+
+fn made_again(recipe: PackRecipe) {
     let text = |version: u32| -> Vec<u8> {
         (0..3000u32)
             .flat_map(|i| format!("{} {}\n", i * 7919 % 10_007, i / 2999 * version).into_bytes())
@@ -340,7 +347,21 @@ fn compressed_data_is_made_again_and_scripts_that_lie_are_refused() {
     assert!(stored.len() < 200, "{} bytes", stored.len());
     let ready = apply(&stored).unwrap();
     assert_eq!(ready[0].raw, whole(&two));
-    let lies: [(&str, &dyn Fn(&mut Script)); 9] = [
+    let lies: [(&str, &dyn Fn(&mut Script)); 11] = [
+        ("a long zstd frame", &|script| {
+            script.new[0].raw_len = limits::UPDATE_ZSTD_RAW_LEN_MAX + 1;
+            script.new[0].recipe = PackRecipe::Zstd {
+                level: 19,
+                is_job: false,
+            };
+        }),
+        ("an old part that is no such data", &|script| {
+            script.old[1].recipe = PackRecipe::Lzma2 {
+                preset: 6,
+                is_extreme: false,
+                dict_log: 20,
+            }
+        }),
         ("spans that are not there", &|script| {
             script.old.push(ScriptPart::plain(1))
         }),
