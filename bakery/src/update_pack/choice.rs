@@ -4,9 +4,18 @@
 //! few runs, and is shorter as a frame with the old program as its prefix. The ways are compared by
 //! fast frames, because the best frame takes twenty times as long.
 
+use layerfmt::limits;
 use layerfmt::update::{Script, UNIT_CODEC_RUNS, UNIT_CODEC_X86, UNIT_CODEC_ZSTD, UnitEncoder};
 
 use super::Result;
+use super::runs::runs;
+
+/// Of a content of whose samples a fast frame with the prefix has more than this part, per cent, no runs are
+/// searched: it has few, and the search takes as long as several fast frames.
+const FAR_PERCENT: usize = 30;
+/// Number of the samples, and their greatest length, bytes.
+const SAMPLES: usize = 4;
+const SAMPLE_LEN: usize = 64 << 10;
 
 /// Differences that are so much shorter than the content are not compared with a frame with a prefix.
 const CLOSE_PART: usize = 16;
@@ -19,8 +28,6 @@ const FAST_PERCENT: usize = 96;
 pub(super) struct PlainUnit<'u> {
     pub(super) prefix: &'u [u8],
     pub(super) content: &'u [u8],
-    /// The script with the runs of the content; `None`: it has none.
-    pub(super) runs: Option<&'u Script>,
     /// Most of it is code for x86-64.
     pub(super) is_code: bool,
 }
@@ -28,41 +35,57 @@ pub(super) struct PlainUnit<'u> {
 impl PlainUnit<'_> {
     /// The codec and the stored bytes that are the shortest.
     pub(super) fn encode(&self, encoder: UnitEncoder) -> Result<(u32, Vec<u8>)> {
-        match self.runs {
-            Some(script) if self.runs_are_shorter(script)? => {
+        match self.shorter_script()? {
+            Some(script) => {
                 let stored = script.encode_unit(self.prefix, self.content, encoder)?;
                 Ok((UNIT_CODEC_RUNS, stored))
             }
-            _ => self.with_prefix(encoder),
+            None => self.with_prefix(self.content, encoder),
         }
     }
 
-    fn with_prefix(&self, encoder: UnitEncoder) -> Result<(u32, Vec<u8>)> {
+    fn with_prefix(&self, content: &[u8], encoder: UnitEncoder) -> Result<(u32, Vec<u8>)> {
         Ok(match self.is_code {
-            true => (
-                UNIT_CODEC_X86,
-                encoder.encode_x86(self.prefix, self.content)?,
-            ),
-            false => (UNIT_CODEC_ZSTD, encoder.encode(self.prefix, self.content)?),
+            true => (UNIT_CODEC_X86, encoder.encode_x86(self.prefix, content)?),
+            false => (UNIT_CODEC_ZSTD, encoder.encode(self.prefix, content)?),
         })
     }
 
-    fn runs_are_shorter(&self, script: &Script) -> Result<bool> {
+    /// True if most of the content is new.
+    fn is_far(&self, quick: UnitEncoder) -> Result<bool> {
+        let step = self.content.len().div_ceil(SAMPLES).max(1);
+        let samples = self.content.chunks(step);
+        let samples = samples.map(|part| part.get(..SAMPLE_LEN).unwrap_or(part));
+        let samples: Vec<u8> = samples.flatten().copied().collect();
+        let (_, frame) = self.with_prefix(&samples, quick)?;
+        Ok(frame.len() * 100 > samples.len() * FAR_PERCENT)
+    }
+
+    /// The script with the runs of the content, if the differences are shorter than a frame with the prefix.
+    fn shorter_script(&self) -> Result<Option<Script>> {
         let quick = UnitEncoder::estimate();
-        let by_runs = script.encode_unit(self.prefix, self.content, quick)?;
-        let is_close = by_runs.len() * CLOSE_PART <= self.content.len();
-        if is_close {
-            return Ok(true);
+        if self.prefix.is_empty() || self.is_far(quick)? {
+            return Ok(None);
         }
-        let (_, by_prefix) = self.with_prefix(quick)?;
-        Ok(by_runs.len() * 100 <= by_prefix.len() * FAST_PERCENT)
+        let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let runs = runs(self.prefix, self.content);
+        let script = Script::plain(len(self.prefix), len(self.content), runs);
+        if script.runs.is_empty() || script.bytes_len() > limits::UPDATE_SCRIPT_LEN_MAX as usize {
+            return Ok(None);
+        }
+        let by_runs = script.encode_unit(self.prefix, self.content, quick)?;
+        if by_runs.len() * CLOSE_PART <= self.content.len() {
+            return Ok(Some(script));
+        }
+        let (_, by_prefix) = self.with_prefix(self.content, quick)?;
+        let is_shorter = by_runs.len() * 100 <= by_prefix.len() * FAST_PERCENT;
+        Ok(is_shorter.then_some(script))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::update_pack::runs::runs;
 
     /// Bytes without repetition.
     fn noise(seed: u64, len: usize) -> Vec<u8> {
@@ -81,7 +104,6 @@ mod tests {
         let unit = PlainUnit {
             prefix,
             content,
-            runs: Some(&script),
             is_code,
         };
         let encoder = UnitEncoder::new(19);

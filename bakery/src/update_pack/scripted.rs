@@ -89,22 +89,21 @@ pub(super) fn encode(
     for usable in &order {
         prefix.add_region(before, usable)?;
     }
-    script.old = prefix.parts;
-    script.runs = runs(&prefix.raw, &content);
-    if script.bytes_len() > limits::UPDATE_SCRIPT_LEN_MAX as usize {
-        script.runs.clear();
-    }
     let (codec, stored) = match order.is_empty() {
         true => {
             let unit = PlainUnit {
                 prefix: &prefix.raw,
                 content: &content,
-                runs: (!script.runs.is_empty()).then_some(&script),
                 is_code: draft.is_code,
             };
             unit.encode(encoder)?
         }
         false => {
+            script.old = prefix.parts;
+            script.runs = runs(&prefix.raw, &content);
+            if script.bytes_len() > limits::UPDATE_SCRIPT_LEN_MAX as usize {
+                script.runs.clear();
+            }
             let stored = script.encode_unit(&prefix.raw, &content, encoder)?;
             (UNIT_CODEC_REMADE, stored)
         }

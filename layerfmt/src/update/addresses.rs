@@ -12,15 +12,28 @@ const FIRST: i32 = 1 << 23;
 /// Length of an operand, bytes.
 const OPERAND_LEN: usize = 4;
 
-/// The number of bytes from `opcode` to its operand; 0: it has none. Calls and jumps have one byte. Others are
-/// opcodes, or their second bytes, with a ModRM byte, which says if the operand is a distance.
-fn before(opcode: u8) -> usize {
-    match opcode {
-        0xe8 | 0xe9 => 1,
-        0x03 | 0x10 | 0x11 | 0x28 | 0x29 | 0x39 | 0x3b | 0x63 | 0x6f | 0x7f | 0x80 | 0x83 => 2,
-        0x85 | 0x88..=0x8b | 0x8d | 0xb6 | 0xb7 | 0xc7 | 0xf6 | 0xff => 2,
-        _ => 0,
+/// The opcode of a call or a jump: its operand follows.
+const CALL: u8 = 1;
+/// Opcodes, or their second bytes, with a ModRM byte, which says if the operand after it is a distance.
+const MODRM: u8 = 2;
+const MODRM_OPCODES: [u8; 23] = [
+    0x03, 0x10, 0x11, 0x28, 0x29, 0x39, 0x3b, 0x63, 0x6f, 0x7f, 0x80, 0x83, 0x85, 0x88, 0x89, 0x8a,
+    0x8b, 0x8d, 0xb6, 0xb7, 0xc7, 0xf6, 0xff,
+];
+/// The number of bytes from each opcode to its operand; 0: it has none.
+static BEFORE: [u8; 256] = before();
+
+#[allow(clippy::indexing_slicing)] // at build time
+const fn before() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut at = 0;
+    while at < MODRM_OPCODES.len() {
+        table[MODRM_OPCODES[at] as usize] = MODRM;
+        at += 1;
     }
+    table[0xe8] = CALL;
+    table[0xe9] = CALL;
+    table
 }
 
 /// Turns distances into addresses, in place.
@@ -38,15 +51,23 @@ pub(super) fn decode(bytes: &mut [u8]) {
 
 /// The decisions depend on bytes that are never replaced, so both directions make the same.
 fn convert(bytes: &mut [u8], map: impl Fn(i32, i32) -> i32) {
+    let kind = |opcode: u8| BEFORE.get(usize::from(opcode)).copied().unwrap_or(0);
     let mut at = 0;
-    while let Some([opcode, modrm]) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        let before = before(*opcode);
-        let is_operand = before == 1 || (before == 2 && modrm & 0xc7 == 0x05);
-        if !is_operand {
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let Some(skipped) = rest.iter().position(|byte| kind(*byte) != 0) else {
+            return;
+        };
+        at += skipped;
+        let Some([opcode, modrm]) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
+            return;
+        };
+        let before = kind(*opcode);
+        if before == MODRM && modrm & 0xc7 != 0x05 {
             at += 1;
             continue;
         }
-        let start = at + before;
+        let start = at + usize::from(before);
         let Some(operand) = bytes.get_mut(start..start + OPERAND_LEN) else {
             return;
         };

@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::error::{ErrorKind, FormatError, Result};
 use crate::index::Index;
 use crate::limits;
+use crate::sys::buffer_for;
 
 /// A chunk that a unit made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,8 +147,8 @@ impl UpdatePlan {
         {
             return Err(mismatch("the frame does not have the promised digest"));
         }
-        let mut prefix = Vec::new();
-        if prefix.try_reserve_exact(usable.prefix_len).is_err() {
+        let mut prefix = buffer_for(usable.prefix_len);
+        if prefix.capacity() < usable.prefix_len {
             return Err(corrupt(row as usize, "no memory for a prefix"));
         }
         for span in &usable.unit.prefix {

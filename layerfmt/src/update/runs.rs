@@ -5,6 +5,7 @@
 
 use super::head::corrupt;
 use crate::error::Result;
+use crate::sys::buffer_for;
 
 /// Columns of a run: gap, source and length.
 const COLUMNS: usize = 3;
@@ -112,8 +113,10 @@ pub(super) fn split(runs: &[Run], prefix: &[u8], content: &[u8]) -> Option<Vec<u
 pub(super) fn join(runs: &[Run], prefix: &[u8], coded: &[u8]) -> Option<Vec<u8>> {
     let differences_len = runs.iter().map(|run| run.len as usize).sum();
     let (mut differences, mut rest) = coded.split_at_checked(differences_len)?;
-    let mut content = Vec::new();
-    content.try_reserve_exact(coded.len()).ok()?;
+    let mut content = buffer_for(coded.len());
+    if content.capacity() < coded.len() {
+        return None;
+    }
     for run in runs {
         let gap = (run.at as usize).checked_sub(content.len())?;
         let (outside, after) = rest.split_at_checked(gap)?;
