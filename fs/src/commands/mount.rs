@@ -219,6 +219,8 @@ fn stack_for(request: &mut MountRequest) -> anyhow::Result<Stack> {
 fn settle_in(request: &MountRequest) -> anyhow::Result<u64> {
     if request.options.root_duty {
         sys::process::keep_heap_small();
+    } else {
+        sys::process::keep_one_heap();
     }
     if let Some(namespace) = &request.namespace {
         sys::process::enter_mount_namespace(namespace)

@@ -156,6 +156,15 @@ pub(crate) fn keep_heap_small() {
     }
 }
 
+/// Makes all threads use one heap, also in a mount that is not the root: the buffers of a unit of an update pack
+/// have some MiB, and each heap keeps those of its threads. To be called before threads start.
+pub(crate) fn keep_one_heap() {
+    // SAFETY: integer arguments only; unsupported requests fail without effect.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// End of the heap when [`keep_heap_small`] was called; nearly all of it follows. 0: it was not
 /// called.
 static HEAP_START: AtomicUsize = AtomicUsize::new(0);
