@@ -165,6 +165,18 @@ pub(crate) fn keep_one_heap() {
     }
 }
 
+/// Length of a large block, bytes: what the allocator starts with.
+const LARGE_LEN: libc::c_int = 128 << 10;
+
+/// Gives large blocks pages of their own from now on, whatever was freed before: tables that grow are then not
+/// copied, and their pages return to the kernel.
+pub(crate) fn keep_large_apart() {
+    // SAFETY: integer arguments only; an unsupported request fails without effect.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_LEN);
+    }
+}
+
 /// End of the heap when [`keep_heap_small`] was called; nearly all of it follows. 0: it was not
 /// called.
 static HEAP_START: AtomicUsize = AtomicUsize::new(0);

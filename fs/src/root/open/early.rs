@@ -15,6 +15,7 @@ use crate::net::error::FetchError;
 use crate::net::fetcher::Fetcher;
 use crate::net::index_head::index_head;
 use crate::prefetch::Policy;
+use crate::sys::process::keep_large_apart;
 
 /// Shorter heads of index files are fetched as a whole at once, bytes.
 const HEAD_LEN_MIN: u64 = 1 << 20;
@@ -47,6 +48,7 @@ impl RootOpening {
                 return None;
             }
         };
+        keep_large_apart();
         let rest = Rest {
             fetcher: Arc::clone(&self.fetcher),
             index: Arc::clone(&index),
