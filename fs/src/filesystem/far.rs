@@ -115,7 +115,7 @@ pub enum Rows<'n> {
     Node(NodeId),
     /// A name in a directory.
     Name(NodeId, &'n [u8]),
-    /// All rows.
+    /// All rows of the index.
     All,
 }
 

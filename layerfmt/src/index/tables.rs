@@ -38,7 +38,7 @@ pub(super) struct IndexTables {
 }
 
 impl IndexTables {
-    /// No tables.
+    /// Tables without a row.
     pub(super) fn none() -> IndexTables {
         Packer::new().finish()
     }

@@ -12,7 +12,7 @@ pub(super) struct RowRanges {
 }
 
 impl RowRanges {
-    /// No rows.
+    /// Ranges without a row.
     pub(super) const fn none() -> RowRanges {
         RowRanges {
             starts: Vec::new(),
