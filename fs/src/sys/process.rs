@@ -171,6 +171,10 @@ const LARGE_LEN: libc::c_int = 128 << 10;
 /// Gives large blocks pages of their own from now on, whatever was freed before: tables that grow are then not
 /// copied, and their pages return to the kernel.
 pub(crate) fn keep_large_apart() {
+    // The root of a machine has a lower limit already.
+    if HEAP_START.load(Ordering::Relaxed) != 0 {
+        return;
+    }
     // SAFETY: integer arguments only; an unsupported request fails without effect.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_LEN);
