@@ -131,6 +131,8 @@ pub fn encode_index(
             CParameter::MinMatch(4),
             CParameter::TargetLength(32),
             CParameter::Strategy(Strategy::ZSTD_lazy2),
+            // Most of the index is one long match with the old one.
+            CParameter::EnableLongDistanceMatching(true),
         ],
     };
     let stored = encode(&prefix, &raw, &parameters)?;
