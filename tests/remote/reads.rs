@@ -198,6 +198,27 @@ fn a_bakery_serves_all_of_it_in_few_requests() {
     assert!(before < 12, "{before} requests for 5 MB");
 }
 
+/// A server that fails a while: what prefetching gave up is fetched in a further round, and only then
+/// does the status say that everything is local.
+#[test]
+fn what_was_not_prefetched_is_fetched_in_a_further_round() {
+    let site = Site::new();
+    let server = FaultServer::start(site.store());
+    let url = format!("{}/{SYSTEM}", server.url());
+    server.fail(Fault::Status(500), "/layers", 8);
+    let cache = tempfile::tempdir().unwrap();
+    let cache = cache.path().to_str().unwrap();
+    for options in [["--prefetch", "all"], ["--cache", cache]] {
+        let client = Client::mount(&url, &site.allowed_signers(), &options);
+        client.wait_for("prefetch", "done");
+        assert_eq!(client.status()["prefetch"], "done: everything is local");
+        let before = client.number("requests");
+        client.compare(&site.files);
+        assert_eq!(client.number("requests"), before);
+        server.fail(Fault::Status(500), "/layers", 8);
+    }
+}
+
 /// The file `large`, such that the kernel requests exactly the bytes read.
 fn open_past_the_cache(client: &Client) -> std::fs::File {
     let mut options = std::fs::OpenOptions::new();

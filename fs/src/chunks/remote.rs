@@ -127,6 +127,21 @@ impl CacheTiers {
         Some(bytes)
     }
 
+    /// True if `range` is where it stays, according to the lists: on the disk or in the backup, or
+    /// in memory if there is no other place.
+    pub(crate) fn keeps(&self, range: &ChunkRange) -> bool {
+        let Some(disk) = self.disk.as_ref().filter(|disk| disk.is_written()) else {
+            return self.knows(range);
+        };
+        let raw = || self.raws.chunk(&range.digest);
+        disk.knows(&range.digest)
+            || self
+                .backup
+                .as_ref()
+                .is_some_and(|backup| backup.knows(range))
+            || raw().is_some_and(|raw| disk.knows(&raw))
+    }
+
     /// True if `range` is local according to the lists, without reading it.
     pub(crate) fn knows(&self, range: &ChunkRange) -> bool {
         self.memory.knows(&range.digest)

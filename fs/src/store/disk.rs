@@ -105,7 +105,7 @@ impl DiskCache {
     /// Stores a chunk in the background. The caller has verified it.
     pub(crate) fn put(&self, digest: &Digest, bytes: &Bytes) {
         let shared = &self.shared;
-        if shared.errors.load(Ordering::Relaxed) >= ERRORS_MAX || shared.knows(digest) {
+        if !self.is_written() || shared.knows(digest) {
             return;
         }
         let Some(queue) = &self.queue else { return };
@@ -117,6 +117,11 @@ impl DiskCache {
                 shared.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// False after too many errors in a row.
+    pub(crate) fn is_written(&self) -> bool {
+        self.shared.errors.load(Ordering::Relaxed) < ERRORS_MAX
     }
 
     /// Length of the chunks that wait to be written, bytes.
@@ -155,7 +160,7 @@ impl DiskCache {
             len >> 20,
             self.shared.len_max >> 20
         );
-        if self.shared.errors.load(Ordering::Relaxed) >= ERRORS_MAX {
+        if !self.is_written() {
             text.push_str(", no longer written to: too many errors");
         }
         text
