@@ -29,13 +29,15 @@ pub(crate) async fn run(
     objects: Vec<Arc<Object>>,
     len_max: u64,
 ) {
-    let mut round = Round::default();
-    let mut taken = 0u64;
-    let mut quiet_min = QUIET_FIRST;
-    let range = |row| {
-        let range = chunk_range(&objects, &index.chunk(row)?)?;
-        (!range.object.optional).then_some(range)
+    let mut rounds = Rounds {
+        index,
+        objects,
+        left: len_max,
+        next: 0,
+        missing: 0,
+        before: None,
     };
+    let mut quiet_min = QUIET_FIRST;
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(source) = source.upgrade() else {
@@ -44,79 +46,112 @@ pub(crate) async fn run(
         if source.fetcher.inner.queue().is_closed() {
             return;
         }
-        let fetcher = &source.fetcher;
+        let say = |text: String| source.words.prefetch.set(text);
         // Chunks that the update pack brings are not fetched.
         if source.is_updating() {
-            source.words.prefetch.set("waiting for the update pack");
+            say("waiting for the update pack".into());
             continue;
         }
-        if fetcher.quiet_for() < quiet_min {
-            source.words.prefetch.set(format!(
-                "paused at chunk {} of {}",
-                round.next,
-                index.chunk_count()
-            ));
+        if source.fetcher.quiet_for() < quiet_min {
+            say(format!("paused at {rounds}"));
             continue;
         }
         quiet_min = QUIET_MIN;
-        while fetcher.suggested() < AHEAD_MAX
-            && round.next < index.chunk_count()
-            && source.caches.unwritten_len() < UNWRITTEN_LEN_MAX
-        {
-            let wanted = range(round.next);
-            round.next += 1;
-            let Some(wanted) = wanted.filter(|wanted| !source.caches.keeps(wanted)) else {
-                continue;
-            };
-            round.missing += 1;
-            if let Some(stored) = source.caches.cached(&wanted) {
-                source.caches.put(&wanted, &stored);
-                continue;
-            }
-            // A further round fetches again what the first one has counted.
-            if round.before.is_none() {
-                taken += u64::from(wanted.len);
-            }
-            if taken > len_max {
-                source.words.prefetch.set("done: the cache is full");
-                return;
-            }
-            fetcher.suggest(&wanted);
+        if !rounds.request(&source) {
+            return say("done: the cache is full".into());
         }
-        let is_at_rest = fetcher.suggested() == 0 && source.caches.unwritten_len() == 0;
-        if round.next >= index.chunk_count() && is_at_rest {
-            if round.missing == 0 {
-                source.words.prefetch.set("done: everything is local");
-                return;
-            }
-            if round.before.is_some_and(|before| before <= round.missing) {
-                source.words.prefetch.set(format!(
-                    "done: {} chunks could not be fetched or stored",
-                    round.missing
+        let is_at_rest = source.fetcher.suggested() == 0 && source.caches.unwritten_len() == 0;
+        match rounds.result().filter(|_| is_at_rest) {
+            Some(RoundResult::Whole) => return say("done: everything is local".into()),
+            Some(RoundResult::Lost(count)) => {
+                return say(format!(
+                    "done: {count} chunks could not be fetched or stored"
                 ));
-                return;
             }
-            round = Round {
-                before: Some(round.missing),
-                ..Round::default()
-            };
-            continue;
+            Some(RoundResult::Again) => rounds.begin(),
+            None => say(format!("fetching: {rounds}")),
         }
-        source.words.prefetch.set(format!(
-            "fetching: {} of {} chunks",
-            round.next,
-            index.chunk_count()
-        ));
     }
 }
 
-/// One pass over the chunks.
-#[derive(Default)]
-struct Round {
+/// Passes over the chunks of an index.
+struct Rounds {
+    index: Arc<Index>,
+    objects: Vec<Arc<Object>>,
+    /// Stored bytes that the first round may still fetch.
+    left: u64,
     /// The next chunk.
     next: u32,
-    /// Chunks that were missing so far.
+    /// Chunks that were missing in this round so far.
     missing: u32,
     /// The same of the round before.
     before: Option<u32>,
+}
+
+/// The result of a round that is over.
+enum RoundResult {
+    /// No chunk was missing.
+    Whole,
+    /// So many were missing, as in the round before.
+    Lost(u32),
+    /// Some were missing, and may be here now.
+    Again,
+}
+
+impl std::fmt::Display for Rounds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "chunk {} of {}", self.next, self.index.chunk_count())
+    }
+}
+
+impl Rounds {
+    /// Requests the next chunks, as many as may be on their way; false if there is no room for one.
+    fn request(&mut self, source: &RemoteSource) -> bool {
+        let caches = &source.caches;
+        while source.fetcher.suggested() < AHEAD_MAX
+            && self.next < self.index.chunk_count()
+            && caches.unwritten_len() < UNWRITTEN_LEN_MAX
+        {
+            let chunk = self.index.chunk(self.next);
+            self.next += 1;
+            let wanted = chunk.and_then(|chunk| chunk_range(&self.objects, &chunk));
+            let wanted = wanted.filter(|wanted| !wanted.object.optional && !caches.keeps(wanted));
+            let Some(wanted) = wanted else { continue };
+            self.missing += 1;
+            if let Some(stored) = caches.cached(&wanted) {
+                caches.put(&wanted, &stored);
+                continue;
+            }
+            // A further round fetches what the first one has counted.
+            if self.before.is_none() {
+                let Some(left) = self.left.checked_sub(u64::from(wanted.len)) else {
+                    return false;
+                };
+                self.left = left;
+            }
+            source.fetcher.suggest(&wanted);
+        }
+        true
+    }
+
+    /// The result of this round, if it is over.
+    fn result(&self) -> Option<RoundResult> {
+        if self.next < self.index.chunk_count() {
+            return None;
+        }
+        Some(match self.missing {
+            0 => RoundResult::Whole,
+            missing if self.before.is_some_and(|before| before <= missing) => {
+                RoundResult::Lost(missing)
+            }
+            _ => RoundResult::Again,
+        })
+    }
+
+    /// Begins the next round.
+    fn begin(&mut self) {
+        self.before = Some(self.missing);
+        self.next = 0;
+        self.missing = 0;
+    }
 }
