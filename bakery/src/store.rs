@@ -299,18 +299,16 @@ impl Store {
     /// # Errors
     /// When it cannot be made.
     pub fn staging(&self) -> Result<WorkDirectory> {
-        let (directory, made) = match &self.root {
-            Some(root) => {
-                let directory = local::staging(root)?;
-                let made = tempfile::Builder::new()
-                    .prefix("layer-")
-                    .tempdir_in(&directory);
-                // `sweep_staging` removes what a killed process left there.
-                (directory, made.map(WorkDirectory::from))
-            }
-            None => (std::env::temp_dir(), WorkDirectory::new("bakery-layer-")),
+        let made = match &self.root {
+            // `sweep_staging` removes what a killed process left there.
+            Some(root) => tempfile::Builder::new()
+                .prefix("layer-")
+                .tempdir_in(local::staging(root)?)
+                .map(WorkDirectory::from),
+            None => WorkDirectory::new("bakery-layer-"),
         };
-        made.map_err(|error| local::failed("cannot make a directory in", &directory, error))
+        let place = Path::new(&self.location);
+        made.map_err(|error| local::failed("cannot make a directory for", place, error))
     }
 
     /// Delete files that killed processes left on their way into a local store.
