@@ -14,7 +14,8 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub struct WorkDirectory {
     directory: TempDir,
-    /// Holds the lock; none if something else removes the directories of killed processes.
+    /// Holds the lock; none where files cannot be locked, or if something else removes the
+    /// directories of killed processes.
     _lock: Option<File>,
 }
 
@@ -26,7 +27,7 @@ impl WorkDirectory {
     /// `prefix`, which belongs to directories of this kind only.
     ///
     /// # Errors
-    /// The directory cannot be made or locked.
+    /// The directory cannot be made.
     pub fn new(prefix: &str) -> io::Result<WorkDirectory> {
         WorkDirectory::new_in(&std::env::temp_dir(), prefix)
     }
@@ -35,12 +36,15 @@ impl WorkDirectory {
         remove_left(parent, prefix);
         for _ in 0..ATTEMPTS {
             let directory = tempfile::Builder::new().prefix(prefix).tempdir_in(parent)?;
-            // Another process can remove it before it is locked.
-            if let Some(lock) = lock(directory.path())? {
-                return Ok(WorkDirectory {
-                    directory,
-                    _lock: Some(lock),
-                });
+            match lock(directory.path()) {
+                // Another process can remove it before it is locked.
+                Ok(None) => {}
+                locked => {
+                    return Ok(WorkDirectory {
+                        directory,
+                        _lock: locked.ok().flatten(),
+                    });
+                }
             }
         }
         Err(io::ErrorKind::WouldBlock.into())

@@ -223,13 +223,17 @@ impl Fetcher {
         self.timeout
     }
 
-    /// Requests `range` when there is no other work. False if it is already pending.
-    pub(crate) fn suggest(&self, range: &ChunkRange) -> bool {
-        let new = self.inner.queue().suggest(range);
-        if new {
+    /// Requests `ranges`, together as far as possible, when there is no other work; returns the number
+    /// of those that were not pending.
+    pub(crate) fn suggest(&self, ranges: &[ChunkRange]) -> usize {
+        let count = {
+            let mut queue = self.inner.queue();
+            ranges.iter().filter(|range| queue.suggest(range)).count()
+        };
+        for _ in 0..count {
             self.inner.wake.notify_one();
         }
-        new
+        count
     }
 
     /// Chunks suggested and not here yet.

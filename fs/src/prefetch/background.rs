@@ -108,7 +108,10 @@ impl Rounds {
     /// Requests the next chunks, as many as may be on their way; false if there is no room for one.
     fn request(&mut self, source: &RemoteSource) -> bool {
         let caches = &source.caches;
-        while source.fetcher.suggested() < AHEAD_MAX
+        let room = AHEAD_MAX.saturating_sub(source.fetcher.suggested());
+        let mut ranges = Vec::new();
+        let mut fits = true;
+        while ranges.len() < room
             && self.next < self.index.chunk_count()
             && caches.unwritten_len() < UNWRITTEN_LEN_MAX
         {
@@ -125,13 +128,15 @@ impl Rounds {
             // A further round fetches what the first one has counted.
             if self.before.is_none() {
                 let Some(left) = self.left.checked_sub(u64::from(wanted.len)) else {
-                    return false;
+                    fits = false;
+                    break;
                 };
                 self.left = left;
             }
-            source.fetcher.suggest(&wanted);
+            ranges.push(wanted);
         }
-        true
+        source.fetcher.suggest(&ranges);
+        fits
     }
 
     /// The result of this round, if it is over.

@@ -134,7 +134,7 @@ impl RemoteRevisions {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The raw INDEX of the file `digest`, if it is on this machine.
+    /// The raw INDEX of the file `reference`, if it is on this machine and index deltas may begin at it.
     fn raw_index(&self, reference: &IndexRef) -> Option<Vec<u8>> {
         let digest = &reference.digest;
         if reference.head_len > DELTA_INDEX_LEN_MAX {

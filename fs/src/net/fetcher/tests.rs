@@ -89,7 +89,7 @@ fn a_reader_is_served_while_prefetch_is_on_its_way() {
     };
     let mirrors = Mirrors::new(vec![server], Arc::clone(&counters));
     let fetcher = Fetcher::start(mirrors, counters, Arc::new(Forget), options).unwrap();
-    assert!(fetcher.suggest(&range("/slow", 0)));
+    assert_eq!(fetcher.suggest(&[range("/slow", 0)]), 1);
     std::thread::sleep(Duration::from_millis(100));
     // One reader, one chunk after the other: no other thread wakes a worker.
     for number in 1..100 {

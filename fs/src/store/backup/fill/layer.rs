@@ -124,7 +124,7 @@ impl Filler<'_> {
                 loop {
                     let fetcher = self.fetcher()?;
                     if fetcher.suggested() < AHEAD_MAX {
-                        fetcher.suggest(&range);
+                        fetcher.suggest(std::slice::from_ref(&range));
                         break;
                     }
                     drop(fetcher);
