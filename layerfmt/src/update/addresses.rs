@@ -49,25 +49,65 @@ pub(super) fn decode(bytes: &mut [u8]) {
     convert(bytes, |v, at| if v >= 0 { v - at } else { v + WINDOW });
 }
 
+/// A 1 in each byte of a word.
+const LANES: u64 = 0x0101_0101_0101_0101;
+/// Bytes of a word, and one more for the ModRM byte of the last opcode.
+const WINDOW_LEN: usize = 9;
+
+/// The highest bit of each byte of `word` that is 0.
+fn zeros(word: u64) -> u64 {
+    const LOW: u64 = 0x7f * LANES;
+    !(((word & LOW) + LOW) | word | LOW)
+}
+
+fn kind(opcode: u8) -> u8 {
+    BEFORE.get(usize::from(opcode)).copied().unwrap_or(0)
+}
+
+/// The position of the first opcode from `at` on that has an operand, and the number of bytes from it to the
+/// operand. It looks at eight positions at a time: few bytes are a call, or are followed by such a ModRM byte.
+fn next(bytes: &[u8], mut at: usize) -> Option<(usize, usize)> {
+    loop {
+        let rest = bytes.get(at..)?;
+        let Some([low @ .., last]) = rest.first_chunk::<WINDOW_LEN>() else {
+            return next_of_few(rest).map(|(skipped, before)| (at + skipped, before));
+        };
+        let word = u64::from_le_bytes(*low);
+        let following = word >> 8 | u64::from(*last) << 56;
+        let mut found = zeros(word & (0xfe * LANES) ^ (0xe8 * LANES))
+            | zeros(following & (0xc7 * LANES) ^ (0x05 * LANES));
+        while found != 0 {
+            let lane = found.trailing_zeros() / 8;
+            #[allow(clippy::cast_possible_truncation)] // the byte of this lane
+            let before = kind((word >> (8 * lane)) as u8);
+            if before != 0 {
+                return Some((at + lane as usize, before.into()));
+            }
+            found &= found - 1;
+        }
+        at += size_of::<u64>();
+    }
+}
+
+/// Like [`next`], in a few bytes.
+fn next_of_few(bytes: &[u8]) -> Option<(usize, usize)> {
+    let before = |pair: &[u8]| match pair {
+        [opcode, modrm] => match kind(*opcode) {
+            MODRM if modrm & 0xc7 != 0x05 => 0,
+            before => before,
+        },
+        _ => 0,
+    };
+    let mut pairs = bytes.windows(2).map(before).enumerate();
+    let (skipped, before) = pairs.find(|(_, before)| *before != 0)?;
+    Some((skipped, before.into()))
+}
+
 /// The decisions depend on bytes that are never replaced, so both directions make the same.
 fn convert(bytes: &mut [u8], map: impl Fn(i32, i32) -> i32) {
-    let kind = |opcode: u8| BEFORE.get(usize::from(opcode)).copied().unwrap_or(0);
     let mut at = 0;
-    loop {
-        let rest = bytes.get(at..).unwrap_or_default();
-        let Some(skipped) = rest.iter().position(|byte| kind(*byte) != 0) else {
-            return;
-        };
-        at += skipped;
-        let Some([opcode, modrm]) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
-            return;
-        };
-        let before = kind(*opcode);
-        if before == MODRM && modrm & 0xc7 != 0x05 {
-            at += 1;
-            continue;
-        }
-        let start = at + usize::from(before);
+    while let Some((opcode, before)) = next(bytes, at) {
+        let start = opcode + before;
         let Some(operand) = bytes.get_mut(start..start + OPERAND_LEN) else {
             return;
         };
@@ -121,7 +161,44 @@ mod tests {
         assert_eq!(code, plain);
     }
 
+    /// The operands that `docs/FORMAT.md` names, position by position.
+    fn operands(bytes: &[u8]) -> Vec<usize> {
+        let (mut operands, mut at) = (Vec::new(), 0);
+        while at < bytes.len() {
+            let before = match (bytes[at], bytes.get(at + 1)) {
+                (0xe8 | 0xe9, _) => 1,
+                (opcode, Some(modrm)) if MODRM_OPCODES.contains(&opcode) && modrm & 0xc7 == 5 => 2,
+                _ => {
+                    at += 1;
+                    continue;
+                }
+            };
+            if at + before + OPERAND_LEN > bytes.len() {
+                break;
+            }
+            operands.push(at + before);
+            at += before + OPERAND_LEN;
+        }
+        operands
+    }
+
     proptest! {
+        #[test]
+        fn the_operands_are_those_of_the_specification(bytes in proptest::collection::vec(
+            prop_oneof![Just(0xe9u8), Just(0x8b), Just(0x05), Just(0x3d), any::<u8>()],
+            0..100,
+        )) {
+            let (mut found, mut at) = (Vec::new(), 0);
+            while let Some((opcode, before)) = next(&bytes, at) {
+                at = opcode + before + OPERAND_LEN;
+                if at > bytes.len() {
+                    break;
+                }
+                found.push(opcode + before);
+            }
+            prop_assert_eq!(found, operands(&bytes));
+        }
+
         #[test]
         fn every_input_comes_back(mut bytes in proptest::collection::vec(
             prop_oneof![
