@@ -78,4 +78,4 @@ pub use source::{ContentReader, LayerSet, StoredChunks};
 pub use sys::buffer_for;
 pub use tree::Tree;
 pub use tree_digest::tree_digest;
-pub use writer::{Base, Content, LayerInfo, LayerWriter, Options};
+pub use writer::{Base, Content, LargeFiles, LayerInfo, LayerWriter, Options};

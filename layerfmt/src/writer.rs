@@ -7,6 +7,7 @@
 mod base;
 mod content;
 mod identity;
+mod options;
 mod pipeline;
 mod tables;
 
@@ -14,7 +15,6 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use zstd::zstd_safe::Strategy;
 
 use self::base::BASE;
 pub use self::base::Base;
@@ -22,8 +22,9 @@ pub use self::content::{BLOCK_LEN, ContentHasher};
 use self::content::{Data, Spool};
 pub use self::identity::Content;
 use self::identity::Identity;
-use self::pipeline::Pipeline;
+pub use self::options::{LargeFiles, Options};
 pub use self::pipeline::StoredChunk;
+use self::pipeline::{ChunkKind, Pipeline};
 pub use crate::codec::{Effort, Tuned};
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
@@ -32,64 +33,6 @@ use crate::index::{Extent, LayerRef};
 use crate::layer::Meta;
 use crate::layout::superblock::SUPERBLOCK_LEN;
 use crate::tree::Tree;
-
-/// Options for writing a layer.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// Compression effort.
-    pub effort: Effort,
-    /// Raw length at which a chunk is closed, bytes.
-    pub chunk_len: u32,
-    /// Compression threads; the result does not depend on it.
-    pub threads: usize,
-}
-
-impl Options {
-    /// Options for a bake: 256 KiB chunks, and a match finder that gives smaller files in less time
-    /// than squashfs' zstd -15 at 128 KiB on a sample (docs/BENCHMARKS.md, Compression parameters).
-    pub fn bake() -> Options {
-        let tuned = Tuned {
-            strategy: Strategy::ZSTD_btopt,
-            window_log: 18,
-            hash_log: 17,
-            chain_log: 18,
-            search_log: 3,
-            min_match: 3,
-            target_length: 24,
-            block_len_max: 64 << 10,
-        };
-        let effort = Effort {
-            level: 14,
-            tuned: Some(tuned),
-        };
-        Options {
-            effort,
-            chunk_len: 256 << 10,
-            threads: threads(),
-        }
-    }
-
-    /// A bake at one of zstd's own levels, 1 (fast) to 22 (small): 256 KiB chunks.
-    pub fn level(level: i32) -> Options {
-        Options {
-            effort: Effort::level(level),
-            ..Options::bake()
-        }
-    }
-
-    /// Options for a recompressing compaction: 1 MiB chunks at the highest level.
-    pub fn compact() -> Options {
-        Options {
-            effort: Effort::level(22),
-            chunk_len: 1 << 20,
-            threads: threads(),
-        }
-    }
-}
-
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get())
-}
 
 /// Digest and sizes of a written layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,6 +216,14 @@ impl LayerWriter {
         self.known_sizes.insert(content.size());
     }
 
+    /// A cutter for a file of `size` bytes.
+    fn cutter(&self, size: u64) -> content::Cutter {
+        let large = self.options.large;
+        let large = large.filter(|large| size >= large.file_len_min);
+        let chunk_len = large.map_or(self.options.chunk_len, |large| large.chunk_len);
+        content::Cutter::new(chunk_len, large.is_some())
+    }
+
     /// A content that fits in memory.
     fn add_runs(&mut self, size: u64, runs: &content::Runs) -> Result<Content> {
         let digest = runs.digest();
@@ -287,7 +238,7 @@ impl LayerWriter {
         if runs.bytes.len() < self.options.chunk_len as usize {
             self.bundle(runs, x86, &mut extents)?;
         } else {
-            let mut cut = content::Cutter::new(self.options.chunk_len);
+            let mut cut = self.cutter(size);
             let mut taken = 0;
             for &(offset, len) in &runs.table {
                 let bytes = runs
@@ -312,7 +263,7 @@ impl LayerWriter {
     /// A content too large for memory.
     fn add_stream(&mut self, mut data: Data<'_>) -> Result<Content> {
         let size = data.size;
-        let mut cut = content::Cutter::new(self.options.chunk_len);
+        let mut cut = self.cutter(size);
         let mut hasher = ContentHasher::new();
         let mut extents = Vec::new();
         let mut x86 = None;
@@ -363,7 +314,11 @@ impl LayerWriter {
             return Ok(());
         };
         let Some(id) = bundle.id else { return Ok(()) };
-        self.submit(id, bundle.raw, class == 1)
+        let kind = ChunkKind {
+            x86: class == 1,
+            large: false,
+        };
+        self.submit(id, bundle.raw, kind)
     }
 
     fn know_raw(&mut self, id: u32, digest: Digest) {
@@ -376,9 +331,9 @@ impl LayerWriter {
         }
     }
 
-    fn submit(&mut self, id: u32, raw: Vec<u8>, x86: bool) -> Result<()> {
+    fn submit(&mut self, id: u32, raw: Vec<u8>, kind: ChunkKind) -> Result<()> {
         self.know_raw(id, Digest::of(&raw));
-        self.pipeline.submit(id, raw, x86)
+        self.pipeline.submit(id, raw, kind)
     }
 
     /// Close one cut: its chunk may be there already.
@@ -399,7 +354,8 @@ impl LayerWriter {
             None => {
                 let id = self.pipeline.reserve();
                 self.known_chunks.insert(digest, id);
-                self.submit(id, cut.raw, x86)?;
+                let large = cut.large;
+                self.submit(id, cut.raw, ChunkKind { x86, large })?;
                 id
             }
         };
@@ -427,7 +383,7 @@ impl LayerWriter {
             return Err(FormatError::limit("chunk", 0, what));
         }
         let id = self.pipeline.reserve();
-        self.submit(id, raw, x86)?;
+        self.submit(id, raw, ChunkKind { x86, large: false })?;
         Ok(id)
     }
 

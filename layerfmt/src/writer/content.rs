@@ -204,6 +204,8 @@ impl Runs {
 pub(super) struct Cut {
     pub(super) raw: Vec<u8>,
     pub(super) runs: Vec<(u64, u32)>,
+    /// It belongs to a large file.
+    pub(super) large: bool,
 }
 
 /// Cuts blocks into chunks at multiples of the chunk length, so that an equal part of a file at
@@ -215,13 +217,14 @@ pub(super) struct Cutter {
 }
 
 impl Cutter {
-    pub(super) fn new(len: u32) -> Self {
+    pub(super) fn new(len: u32, large: bool) -> Self {
         Cutter {
             len: len.into(),
             window: 0,
             cut: Cut {
                 raw: Vec::new(),
                 runs: Vec::new(),
+                large,
             },
         }
     }
@@ -233,6 +236,7 @@ impl Cutter {
             let empty = Cut {
                 raw: Vec::with_capacity(self.len as usize),
                 runs: Vec::new(),
+                large: self.cut.large,
             };
             Some(std::mem::replace(&mut self.cut, empty))
         } else {

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::Options;
-use crate::codec::Compressor;
+use crate::codec::{Compressor, Effort};
 use crate::digest::Digest;
 use crate::error::{FormatError, Result};
 use crate::layout::chunk::{Chunk, ChunkFile, Codec};
@@ -19,6 +19,15 @@ use crate::layout::superblock::SUPERBLOCK_LEN;
 /// Chunks under way for each compressing thread; bounds the memory.
 const CHUNKS_PER_THREAD: usize = 8;
 
+/// What a chunk is compressed as.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChunkKind {
+    /// It is machine code, for the call filter.
+    pub(super) x86: bool,
+    /// It belongs to a large file.
+    pub(super) large: bool,
+}
+
 struct Job {
     place: u64,
     id: u32,
@@ -26,7 +35,7 @@ struct Job {
 }
 
 enum JobContent {
-    Raw { bytes: Vec<u8>, x86: bool },
+    Raw { bytes: Vec<u8>, kind: ChunkKind },
     Stored(StoredChunk),
 }
 
@@ -82,12 +91,9 @@ impl Pipeline {
         }
         let mut workers = Vec::new();
         for _ in 0..threads {
-            let compressor = Compressor::new(options.effort)?;
-            let quick = Compressor::new(crate::codec::Effort::level(1))?;
+            let compressors = Compressors::new(options)?;
             let (todo, done) = (todo.clone(), done.clone());
-            workers.push(std::thread::spawn(move || {
-                work(&todo, &done, compressor, quick)
-            }));
+            workers.push(std::thread::spawn(move || work(&todo, &done, compressors)));
         }
         drop((todo, done));
         let stored = Arc::new(AtomicU64::new(0));
@@ -115,8 +121,8 @@ impl Pipeline {
     }
 
     /// Hand over a chunk; waits while too many are under way.
-    pub(super) fn submit(&mut self, id: u32, bytes: Vec<u8>, x86: bool) -> Result<()> {
-        self.put(id, JobContent::Raw { bytes, x86 })
+    pub(super) fn submit(&mut self, id: u32, bytes: Vec<u8>, kind: ChunkKind) -> Result<()> {
+        self.put(id, JobContent::Raw { bytes, kind })
     }
 
     /// Hands over a chunk that is written as it is.
@@ -184,12 +190,11 @@ const HOPELESS: usize = 200;
 fn work(
     todo: &Receiver<Job>,
     done: &Sender<Compressed>,
-    mut compressor: Compressor,
-    mut quick: Compressor,
+    mut compressors: Compressors,
 ) -> Result<()> {
     for job in todo {
         let chunk = match job.content {
-            JobContent::Raw { bytes, x86 } => compress(&bytes, x86, &mut compressor, &mut quick)?,
+            JobContent::Raw { bytes, kind } => compressors.compress(&bytes, kind)?,
             JobContent::Stored(chunk) => chunk,
         };
         let compressed = Compressed {
@@ -207,27 +212,45 @@ fn work(
     Ok(())
 }
 
-fn compress(
-    raw: &[u8],
-    x86: bool,
-    compressor: &mut Compressor,
-    quick: &mut Compressor,
-) -> Result<StoredChunk> {
-    let mut stored = Vec::new();
-    let mut codec = quick.compress(raw, false, &mut stored)?;
-    if codec == Codec::Stored || stored.len() > raw.len() - raw.len() / HOPELESS {
-        codec = Codec::Stored;
-        stored.clear();
-        stored.extend_from_slice(raw);
-    } else {
-        codec = compressor.compress(raw, x86, &mut stored)?;
+/// The compressors of one thread.
+struct Compressors {
+    usual: Compressor,
+    /// For chunks of large files.
+    large: Compressor,
+    quick: Compressor,
+}
+
+impl Compressors {
+    fn new(options: Options) -> Result<Compressors> {
+        let large = options.large.map_or(options.effort, |large| large.effort);
+        Ok(Compressors {
+            usual: Compressor::new(options.effort)?,
+            large: Compressor::new(large)?,
+            quick: Compressor::new(Effort::level(1))?,
+        })
     }
-    stored.shrink_to_fit();
-    Ok(StoredChunk {
-        stored,
-        codec,
-        raw_len: raw.len() as u32,
-    })
+
+    fn compress(&mut self, raw: &[u8], kind: ChunkKind) -> Result<StoredChunk> {
+        let mut stored = Vec::new();
+        let mut codec = self.quick.compress(raw, false, &mut stored)?;
+        if codec == Codec::Stored || stored.len() > raw.len() - raw.len() / HOPELESS {
+            codec = Codec::Stored;
+            stored.clear();
+            stored.extend_from_slice(raw);
+        } else {
+            let compressor = match kind.large {
+                true => &mut self.large,
+                false => &mut self.usual,
+            };
+            codec = compressor.compress(raw, kind.x86, &mut stored)?;
+        }
+        stored.shrink_to_fit();
+        Ok(StoredChunk {
+            stored,
+            codec,
+            raw_len: raw.len() as u32,
+        })
+    }
 }
 
 fn collect(

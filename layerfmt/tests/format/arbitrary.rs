@@ -328,6 +328,7 @@ pub(crate) fn contents(model: &Model, writer: &mut LayerWriter) -> Tree<Content>
 pub(crate) fn options(threads: usize) -> Options {
     Options {
         chunk_len: 16 << 10,
+        large: None,
         threads,
         ..Options::level(3)
     }

@@ -9,6 +9,7 @@
 )]
 
 mod arbitrary;
+mod chunks;
 mod damage;
 mod golden;
 mod kernel;
