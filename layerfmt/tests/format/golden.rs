@@ -12,7 +12,7 @@ use layerfmt::{Layer, Name};
 
 use crate::arbitrary::{Model, metadata};
 
-fn testdata(name: &str) -> PathBuf {
+pub(crate) fn testdata(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("testdata/v1")
         .join(name)

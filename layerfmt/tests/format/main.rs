@@ -14,6 +14,8 @@ mod damage;
 mod golden;
 mod kernel;
 mod laws;
+#[cfg(feature = "remake")]
+mod recipes;
 #[path = "../../../tests/scratch.rs"]
 mod scratch;
 mod spec;
