@@ -1,6 +1,7 @@
 //! The command `layerfs switch`.
 
 mod hooks;
+mod notice;
 pub(super) mod text;
 mod turn;
 mod units;
@@ -8,12 +9,14 @@ mod units;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use self::hooks::Hooks;
+use self::notice::with_notice;
 use self::turn::SwitchTurn;
 use self::units::{FailedRestart, Restarts};
 use super::old_files::{self, OldFiles};
@@ -29,6 +32,9 @@ const HOOKS: &str = "/etc/layerfs/switch.d";
 
 /// Describes the new revision for other programs; absent while the newest is mounted.
 pub(super) const NEW_REVISION: &str = "/run/layerfs/new-revision";
+
+/// The time after which a waiting command says so.
+const SILENT_MAX: Duration = Duration::from_secs(5);
 
 /// The exit code after a switch if a service could not be restarted.
 const RESTART_FAILED: u8 = 3;
@@ -216,6 +222,18 @@ fn begin<'a>(
 /// # Errors
 /// No system of a server is mounted there, or another switch is running.
 pub(super) fn ask(
+    root: &OwnedFd,
+    mount: &Path,
+    request: &SwitchRequest,
+) -> anyhow::Result<SwitchReport> {
+    let say = || {
+        let at = mount.display();
+        eprintln!("layerfs: {at}: the switch waits; until it is done the mount keeps its revision");
+    };
+    with_notice(SILENT_MAX, say, || ask_in_turn(root, mount, request))
+}
+
+fn ask_in_turn(
     root: &OwnedFd,
     mount: &Path,
     request: &SwitchRequest,
