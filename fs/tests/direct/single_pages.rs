@@ -14,8 +14,10 @@ use crate::semantics::crowds::Dice;
 use crate::session::baker::bake;
 
 const PAGE: usize = 4096;
-/// The usual length of a chunk.
-const CHUNK: u64 = 256 << 10;
+/// The length of a chunk of a large file.
+const CHUNK: u64 = 128 << 10;
+/// The size of the smallest large file.
+const LARGE: usize = 4 << 20;
 
 /// A program, so that the call filter is in it, text, and bytes that do not shrink.
 fn content() -> Vec<u8> {
@@ -25,6 +27,7 @@ fn content() -> Vec<u8> {
     let mut noise = vec![0; 1 << 20];
     blake3::Hasher::new().finalize_xof().fill(&mut noise);
     bytes.extend(noise);
+    assert!(bytes.len() >= LARGE);
     bytes
 }
 
