@@ -17,6 +17,7 @@ mod limiter;
 pub(crate) mod lookup;
 pub(crate) mod mirrors;
 pub(crate) mod object;
+mod pace;
 pub(crate) mod queue;
 mod range;
 pub(crate) mod records;

@@ -13,16 +13,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::error::FetchError;
+use super::pace::Pace;
 use super::range;
 
 /// Longest wait for a connection.
 pub(crate) const CONNECT_WAIT: Duration = Duration::from_secs(4);
 /// Maximum time without data for requests without a waiting reader.
 pub(crate) const STALL_PATIENT: Duration = Duration::from_secs(20);
-/// Minimum rate of an answer: slower ones are aborted and repeated (received data is kept).
-pub(crate) const RATE_FLOOR: u64 = 1024;
-/// Length of the windows over which the rate is measured.
-const RATE_WINDOW: Duration = Duration::from_secs(5);
 /// HTTP/2 windows: enough for 1 Gbit/s × 50 ms per connection.
 const H2_STREAM_WINDOW: u32 = 2 << 20;
 const H2_CONNECTION_WINDOW: u32 = 8 << 20;
@@ -161,7 +158,7 @@ pub(crate) async fn speak_h2(stream: TcpStream) -> Result<H2, FetchError> {
 pub(crate) struct HttpAnswer {
     response: Response<Incoming>,
     stall: Duration,
-    window: (Instant, u64),
+    pace: Pace,
     /// The h1 connection, to be used again once the body is read to its end.
     pub(crate) connection: Option<H1>,
 }
@@ -175,7 +172,7 @@ impl HttpAnswer {
         HttpAnswer {
             response,
             stall,
-            window: (Instant::now(), 0),
+            pace: Pace::default(),
             connection,
         }
     }
@@ -259,13 +256,16 @@ impl HttpAnswer {
 
     /// The next bytes of the body, `None` at its end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
+        let mut waited = Duration::ZERO;
         loop {
+            let asked = Instant::now();
             let frame = tokio::time::timeout(self.stall, self.response.body_mut().frame())
                 .await
                 .map_err(|_| FetchError::Timeout {
                     what: "more of the body",
                     waited: self.stall,
                 })?;
+            waited += asked.elapsed();
             let Some(frame) = frame else { return Ok(None) };
             let Ok(bytes) = frame.map_err(FetchError::Broken)?.into_data() else {
                 continue;
@@ -273,27 +273,9 @@ impl HttpAnswer {
             if bytes.is_empty() {
                 continue;
             }
-            self.check_rate(bytes.len() as u64)?;
+            self.pace.came(bytes.len() as u64, waited)?;
             return Ok(Some(bytes));
         }
-    }
-
-    fn check_rate(&mut self, len: u64) -> Result<(), FetchError> {
-        let (since, seen) = &mut self.window;
-        *seen += len;
-        let passed = since.elapsed();
-        if passed >= RATE_WINDOW {
-            if *seen < RATE_FLOOR * passed.as_secs() {
-                return Err(FetchError::TooSlow { floor: RATE_FLOOR });
-            }
-            self.window = (Instant::now(), 0);
-        }
-        Ok(())
-    }
-
-    /// Reading was paused on purpose: the time does not count against the server.
-    pub(crate) fn forgive_pause(&mut self) {
-        self.window = (Instant::now(), 0);
     }
 
     /// The whole body, if it is at most `len_max` bytes long.

@@ -251,7 +251,7 @@ impl Exchange<'_> {
         }
         while !cutter.is_done() {
             if self.work_priority == Priority::Prefetch && !hurry.load(Ordering::Relaxed) {
-                yield_to_demand(self.inner, &mut answer, || hurry.load(Ordering::Relaxed)).await?;
+                yield_to_demand(self.inner, || hurry.load(Ordering::Relaxed)).await?;
             }
             let Some(bytes) = answer.next().await? else {
                 return Err(FetchError::Wrong("the body ends early"));
@@ -312,26 +312,19 @@ impl Exchange<'_> {
 /// socket's buffer and on the server.
 pub(crate) async fn yield_to_demand(
     inner: &FetcherShared,
-    answer: &mut HttpAnswer,
     needed: impl Fn() -> bool,
 ) -> Result<(), FetchError> {
-    let mut paused = false;
     loop {
         let quiet = inner.quiet.notified();
         if inner.closed.load(Ordering::Relaxed) {
             return Err(FetchError::Closed);
         }
         if needed() || !inner.queue().demand_pending() {
-            break;
+            return Ok(());
         }
-        paused = true;
         // The timeout only bounds the wait for a notification that came before this wait.
         let _ = tokio::time::timeout(Duration::from_millis(50), quiet).await;
     }
-    if paused {
-        answer.forgive_pause();
-    }
-    Ok(())
 }
 
 /// The body of a batch request; `None` if one range covers the chunks.

@@ -162,10 +162,7 @@ impl PackStream {
     ) -> Result<(), FetchError> {
         self.inner.queue().stream_at(&self.object, position, end);
         while position < end {
-            yield_to_demand(&self.inner, &mut answer, || {
-                self.inner.queue().stream_awaited()
-            })
-            .await?;
+            yield_to_demand(&self.inner, || self.inner.queue().stream_awaited()).await?;
             let Some(bytes) = answer.next().await? else {
                 return Err(FetchError::Wrong("a pack that ends early"));
             };

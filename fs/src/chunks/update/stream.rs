@@ -131,7 +131,7 @@ impl UpdateStream {
         let start = usize::try_from(before(stream.next)).unwrap_or(usize::MAX);
         let end = start.saturating_add(frame.len as usize);
         while stream.ahead.len() < end {
-            yield_to_demand(&self.inner, &mut stream.answer.body, is_needed).await?;
+            yield_to_demand(&self.inner, is_needed).await?;
             let at = first.saturating_add(stream.ahead.len() as u64);
             let Some(part) = stream.part(self, at).await? else {
                 stream.answer = self.ask(row, at).await?.answer;
