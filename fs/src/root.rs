@@ -7,5 +7,6 @@ pub mod open;
 mod opened_index;
 pub mod options;
 mod revisions;
+mod seen;
 mod update;
 mod values;

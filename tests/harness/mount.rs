@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::programs::{ends_after, program, run};
@@ -208,8 +210,18 @@ impl Overlay {
         .expect("kernel overlayfs");
     }
 
+    /// A child of another test has this process's descriptors, also of files in this mount, until it runs its
+    /// program.
     pub(crate) fn detach(&self) {
-        rustix::mount::unmount(&self.at, UnmountFlags::empty()).expect("umount");
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            match rustix::mount::unmount(&self.at, UnmountFlags::empty()) {
+                Err(Errno::BUSY) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                result => return result.expect("umount"),
+            }
+        }
     }
 }
 

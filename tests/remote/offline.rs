@@ -120,6 +120,35 @@ fn a_backup_starts_without_a_server_and_follows_the_history() {
     client.compare(&site.files);
 }
 
+/// A boot pack that is damaged on every server: the backup does without it, as a mount does.
+#[test]
+fn a_backup_is_complete_without_a_damaged_pack() {
+    let site = Site::new();
+    let revision = super::packs::learn_from(&site, |client| {
+        std::fs::read(client.at.join("large")).unwrap();
+    });
+    let packs = super::client::files_below(&site.store().join("packs"));
+    for pack in &packs {
+        let mut bytes = std::fs::read(pack).unwrap();
+        // In the first chunk, behind the superblock.
+        bytes[1024 + 100] ^= 1;
+        std::fs::write(pack, bytes).unwrap();
+    }
+    assert!(!packs.is_empty());
+    let server = FaultServer::start(site.store());
+    let url = format!("{}/{SYSTEM}", server.url());
+    let backup = site.path("backup");
+    let arguments = ["--backup", backup.to_str().unwrap(), "-o", "offline-wait=1"];
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    client.wait_for("backup", &format!("complete: revision {revision}"));
+    client.compare(&site.files);
+    drop(client);
+    drop(server);
+    let client = Client::mount(&url, &site.allowed_signers(), &arguments);
+    assert_eq!(client.status()["offline"], true);
+    client.compare(&site.files);
+}
+
 /// Full, read-only and missing storage: the mount continues without it and reports this.
 #[test]
 fn broken_backup_storage_is_said_and_does_not_matter() {

@@ -219,6 +219,34 @@ fn what_was_not_prefetched_is_fetched_in_a_further_round() {
     }
 }
 
+/// A cache smaller than the system keeps what it has: a further mount fetches nothing in its place.
+#[test]
+fn a_full_cache_is_not_filled_again() {
+    let site = Site::new();
+    let server = FaultServer::start(site.store());
+    let url = format!("{}/{SYSTEM}", server.url());
+    let cache = tempfile::tempdir().unwrap();
+    let options = format!("cache={},cache-size=1M", cache.path().display());
+    let mount = || {
+        let client = Client::mount(&url, &site.allowed_signers(), &["-o", &options]);
+        client.wait_for("prefetch", "done");
+        assert_eq!(client.status()["prefetch"], "done: the cache is full");
+        client
+    };
+    mount().end();
+    let asked = || {
+        server
+            .ranges("/layers")
+            .iter()
+            .map(ExactSizeIterator::len)
+            .sum::<usize>()
+    };
+    let before = asked();
+    mount().end();
+    let again = asked() - before;
+    assert!(again * 4 < before, "{again} bytes again, {before} at first");
+}
+
 /// The file `large`, such that the kernel requests exactly the bytes read.
 fn open_past_the_cache(client: &Client) -> std::fs::File {
     let mut options = std::fs::OpenOptions::new();

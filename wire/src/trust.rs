@@ -16,8 +16,8 @@ mod values;
 pub use allowed_signers::AllowedSigners;
 pub use bundle::{BUNDLE_LEN_MAX, Bundle, Verified};
 pub use chain::{
-    HighWater, VerifiedHead, verify_head, verify_keysets, verify_manifest, verify_previous,
-    verify_update,
+    HighWater, VerifiedHead, verify_head, verify_kept_update, verify_keysets, verify_manifest,
+    verify_previous, verify_update,
 };
 pub use envelope::{ENVELOPE_LEN_MAX, Envelope, public_key_line};
 pub use error::TrustError;

@@ -226,6 +226,9 @@ pub(super) fn ask(
     mount: &Path,
     request: &SwitchRequest,
 ) -> anyhow::Result<SwitchReport> {
+    if request.only_name || request.dry_run {
+        return ask_in_turn(root, mount, request);
+    }
     let say = || {
         let at = mount.display();
         eprintln!("layerfs: {at}: the switch waits; until it is done the mount keeps its revision");

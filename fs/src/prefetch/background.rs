@@ -78,7 +78,7 @@ pub(crate) async fn run(
 struct Rounds {
     index: Arc<Index>,
     objects: Vec<Arc<Object>>,
-    /// Stored bytes that the first round may still fetch.
+    /// Room for stored bytes that the first round has not passed over.
     left: u64,
     /// The next chunk.
     next: u32,
@@ -118,20 +118,24 @@ impl Rounds {
             let chunk = self.index.chunk(self.next);
             self.next += 1;
             let wanted = chunk.and_then(|chunk| chunk_range(&self.objects, &chunk));
-            let wanted = wanted.filter(|wanted| !wanted.object.optional && !caches.keeps(wanted));
+            let wanted = wanted.filter(|wanted| !wanted.object.optional);
             let Some(wanted) = wanted else { continue };
-            self.missing += 1;
-            if let Some(stored) = caches.cached(&wanted) {
-                caches.put(&wanted, &stored);
-                continue;
-            }
-            // A further round fetches what the first one has counted.
+            // A further round fetches what the first one has counted. Chunks that are here take room too:
+            // without them each mount of a large system would replace what the mounts before had fetched.
             if self.before.is_none() {
                 let Some(left) = self.left.checked_sub(u64::from(wanted.len)) else {
                     fits = false;
                     break;
                 };
                 self.left = left;
+            }
+            if caches.keeps(&wanted) {
+                continue;
+            }
+            self.missing += 1;
+            if let Some(stored) = caches.cached(&wanted) {
+                caches.put(&wanted, &stored);
+                continue;
             }
             ranges.push(wanted);
         }

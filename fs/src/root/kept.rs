@@ -68,7 +68,6 @@ impl KeptRecords {
     /// Stores the newest seen numbers, and the records for a start without a server. A mount of a
     /// pinned revision has records of its own, and lowers no number.
     pub(crate) fn save(&self, bundle: &Bundle, seen: HighWater, pinned: bool) {
-        let before = self.high_water();
         let name = if pinned { PINNED } else { NEWEST };
         if !pinned {
             self.save_before(bundle);
@@ -80,22 +79,32 @@ impl KeptRecords {
                 self.dir
                     .write(&format!("{}/{name}", self.base), &bytes)
                     .map_err(|e| e.to_string())
-            })
-            .and_then(|()| {
-                let seen = Seen {
-                    keyset: seen.keyset.max(before.keyset),
-                    revision: seen.revision.max(before.revision),
-                    ring: seen.ring.max(before.ring),
-                };
-                serde_json::to_vec(&seen).map_err(|error| error.to_string())
-            })
+            });
+        match result {
+            Ok(()) => self.save_seen(seen),
+            Err(error) => {
+                tracing::warn!(%error, "cannot store the records beside the cache; the mount continues");
+            }
+        }
+    }
+
+    /// Stores the newest seen numbers; lowers none.
+    pub(super) fn save_seen(&self, seen: HighWater) {
+        let seen = seen.newest(self.high_water());
+        let seen = Seen {
+            keyset: seen.keyset,
+            revision: seen.revision,
+            ring: seen.ring,
+        };
+        let result = serde_json::to_vec(&seen)
+            .map_err(|error| error.to_string())
             .and_then(|bytes| {
                 self.dir
                     .write(&format!("{}/seen", self.base), &bytes)
                     .map_err(|e| e.to_string())
             });
         if let Err(error) = result {
-            tracing::warn!(%error, "cannot store the records beside the cache; the mount continues");
+            tracing::warn!(%error, "cannot store the newest revision seen; the mount continues");
         }
     }
 
@@ -151,7 +160,7 @@ impl KeptRecords {
     }
 
     /// The digests of the indexes that the stored records name.
-    fn indexes(&self) -> Vec<String> {
+    pub(super) fn indexes(&self) -> Vec<String> {
         let manifests = self
             .bundles()
             .filter_map(|bundle| Manifest::parse(bundle.manifest.as_bytes()).ok());

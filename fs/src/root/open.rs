@@ -21,8 +21,8 @@ use super::control::{Boot, RemoteControl};
 use super::kept::KeptRecords;
 use super::options::RemoteOptions;
 use super::revisions::RemoteRevisions;
+use super::seen::SeenNumbers;
 use super::values::{ValuesTerms, newest};
-use crate::chunks::rebuild::Plain;
 use crate::chunks::remote::{
     CacheTiers, Fallbacks, FetcherEnd, Raws, RemoteSource, StatusTexts, objects,
 };
@@ -179,7 +179,10 @@ impl RootOpening {
         let address = self.options.address.to_string();
         let inner = Arc::clone(&self.fetcher.inner);
         let wait = inner.wait_begins();
-        let (records, offline) = self.records()?;
+        let (mut records, offline) = self.records()?;
+        if offline {
+            self.do_without_pack(&mut records.verified.manifest);
+        }
         let manifest = records.verified.manifest.clone();
         self.not_too_old(records.verified.head.revision)?;
         progress.reach(Step::Head, &name_of(&manifest));
@@ -219,6 +222,7 @@ impl RootOpening {
             },
             words,
         ));
+        let seen = SeenNumbers::new(records.verified.high_water, self.kept.clone());
         let mounted = Some((&index, packed.is_some()));
         let control = RemoteControl::new(Arc::clone(&source), boot, mounted, progress);
         start_background(
@@ -230,7 +234,8 @@ impl RootOpening {
             records,
             offline,
         );
-        let revisions = RemoteRevisions::new(self, progress, &source.end, manifest.clone(), &index);
+        let began = (manifest.clone(), seen);
+        let revisions = RemoteRevisions::new(self, progress, &source.end, began, &index);
         Ok(RemoteRoot {
             revisions: Arc::new(revisions),
             index,
@@ -241,12 +246,6 @@ impl RootOpening {
             trace,
             values,
         })
-    }
-
-    /// The way back from the boot pack, if there is one.
-    fn plain(&self, manifest: &Manifest) -> Option<Plain> {
-        let plain = manifest.plain?;
-        Some(Plain::new(plain, self.caches.backup.clone()))
     }
 
     /// The values of this machine.

@@ -16,6 +16,7 @@ use super::kept::KeptRecords;
 use super::known_index::KnownIndex;
 use super::open::{RootOpening, name_of, words};
 use super::opened_index::OpenedIndex;
+use super::seen::SeenNumbers;
 use super::update::save;
 use crate::chunks::remote::{Fallbacks, FetcherEnd, RemoteSource, objects};
 use crate::chunks::update::{Refused, Signers, index_delta};
@@ -42,6 +43,7 @@ pub(super) struct RemoteRevisions {
     /// The revision that the mount began with: the running kernel is its.
     started: Arc<Manifest>,
     mounted: Arc<Mutex<Manifest>>,
+    seen: Arc<SeenNumbers>,
     /// The index of `mounted` that the mount reads.
     known: Arc<Mutex<Option<KnownIndex>>>,
 }
@@ -69,7 +71,7 @@ impl RemoteRevisions {
         opening: Arc<RootOpening>,
         progress: &Arc<BootProgress>,
         end: &Arc<FetcherEnd>,
-        mounted: Manifest,
+        (mounted, seen): (Manifest, SeenNumbers),
         index: &Arc<Index>,
     ) -> RemoteRevisions {
         let known = KnownIndex::mounted(mounted.index.digest, index);
@@ -79,6 +81,7 @@ impl RemoteRevisions {
             end: Arc::downgrade(end),
             started: Arc::new(mounted.clone()),
             mounted: Arc::new(Mutex::new(mounted)),
+            seen: Arc::new(seen),
             known: Arc::new(Mutex::new(Some(known))),
         }
     }
@@ -105,8 +108,10 @@ impl RemoteRevisions {
     fn records(&self, address: &Address) -> Result<Records, Refusal> {
         let opening = &self.opening;
         let is_own = is_same(address, &opening.options.address);
-        let seen = opening.kept.as_ref().filter(|_| is_own);
-        let seen = seen.map(|kept| kept.high_water()).unwrap_or_default();
+        let seen = match is_own {
+            true => self.seen.newest(),
+            false => HighWater::default(),
+        };
         let revision = match address.revision {
             // A named revision may be an old one.
             Some(_) => 0,
@@ -120,8 +125,12 @@ impl RemoteRevisions {
             ring: &opening.options.ring,
         };
         let until = Some(Instant::now() + self.patience(PATIENCE));
-        records::fetch(&opening.fetcher, &terms, until)
-            .map_err(|error| format!("{address}: {error}"))
+        let records = records::fetch(&opening.fetcher, &terms, until)
+            .map_err(|error| format!("{address}: {error}"))?;
+        if is_own {
+            self.seen.raise(records.verified.high_water);
+        }
+        Ok(records)
     }
 
     /// Time for an answer; not longer than readers wait.
@@ -345,21 +354,21 @@ impl Revision for RemoteRevision {
         // are stored by the next start.
         let of = &self.found.of;
         let kept = of.opening.kept.as_ref();
-        if let Some(kept) = kept.filter(|_| self.found.is_own && manifest.pack.is_none()) {
-            self.keep(kept, &manifest);
+        if let Some(kept) = kept.filter(|_| self.found.is_own) {
+            match manifest.pack {
+                None => self.keep(kept, &manifest),
+                Some(_) => kept.save_seen(self.found.records.verified.high_water),
+            }
         }
-        let reference = manifest.by_layers();
+        let reference = *manifest.by_layers();
         let has_deltas = reference.head_len <= DELTA_INDEX_LEN_MAX;
         *of.known() = has_deltas
             .then(|| KnownIndex::packed(reference.digest, &self.next.index))
             .flatten();
-        *self
-            .found
-            .of
-            .mounted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Manifest {
-            // From now on the mount reads the layers.
+        let mounted = of.mounted.lock();
+        *mounted.unwrap_or_else(PoisonError::into_inner) = Manifest {
+            // From now on the mount reads the layers, whose index is the known one.
+            index: reference,
             plain: None,
             ..manifest
         };

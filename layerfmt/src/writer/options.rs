@@ -1,5 +1,7 @@
 //! Options for writing a layer.
 
+use std::cmp::Ordering;
+
 use zstd::zstd_safe::Strategy;
 
 use crate::codec::{Effort, Tuned};
@@ -71,6 +73,21 @@ impl Options {
             large: Some(LargeFiles::with(effort(large))),
             threads: threads(),
         }
+    }
+
+    /// The efforts with which a bake or a recompression may have compressed a chunk of `raw_len` bytes,
+    /// the likeliest first.
+    pub(crate) fn efforts(raw_len: usize) -> Vec<Effort> {
+        let (bake, compact) = (Options::bake(), Options::compact());
+        let mut efforts = vec![bake.effort, compact.effort];
+        if let Some(large) = bake.large {
+            match raw_len.cmp(&(large.chunk_len as usize)) {
+                Ordering::Less => efforts.insert(1, large.effort),
+                Ordering::Equal => efforts.insert(0, large.effort),
+                Ordering::Greater => {}
+            }
+        }
+        efforts
     }
 
     /// A bake at one of zstd's own levels, 1 (fast) to 22 (small): chunks as long as those of

@@ -1,7 +1,14 @@
 //! The chunks that a bake cuts (`docs/FORMAT.md` §9.1).
 
 use layerfmt::tree::{Kind, Metadata, Node};
-use layerfmt::{DirentTarget, Layer, LayerWriter, Meta, Name, Options, ROOT, Tree};
+use std::sync::Arc;
+
+use layerfmt::flatten::flatten_layers;
+use layerfmt::update::stored_again;
+use layerfmt::{
+    ContentReader, Digest, DirentTarget, Layer, LayerSet, LayerWriter, Meta, Name, Options, ROOT,
+    Tree,
+};
 
 const SMALLEST_LARGE: u64 = 4 << 20;
 
@@ -11,8 +18,8 @@ fn text(len: u64) -> Vec<u8> {
     lines.take(usize::try_from(len).unwrap()).collect()
 }
 
-/// The raw lengths of the chunks of a file of `len` bytes, in a layer written with `options`.
-fn raw_lens(len: u64, options: Options) -> Vec<u32> {
+/// A layer with one file of `len` bytes, written with `options`.
+fn layer(len: u64, options: Options) -> Layer {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("layer");
     let mut writer = LayerWriter::create(&path, options, None).unwrap();
@@ -27,7 +34,12 @@ fn raw_lens(len: u64, options: Options) -> Vec<u32> {
     tree.insert(ROOT, Name::new(b"file").unwrap(), node)
         .unwrap();
     writer.finish(tree, &Meta::default()).unwrap();
-    let layer = Layer::open(&path).unwrap();
+    Layer::open(&path).unwrap()
+}
+
+/// The raw lengths of the chunks of a file of `len` bytes.
+fn raw_lens(len: u64, options: Options) -> Vec<u32> {
+    let layer = layer(len, options);
     let index = layer.index();
     let DirentTarget::Inode(file) = index.lookup(ROOT, b"file").unwrap().child else {
         panic!("a whiteout");
@@ -36,6 +48,22 @@ fn raw_lens(len: u64, options: Options) -> Vec<u32> {
         .extents(file, 0..u64::MAX)
         .map(|extent| index.chunk(extent.chunk).unwrap().raw_len)
         .collect()
+}
+
+/// A reader with the raw bytes of a chunk makes its stored bytes again, whatever the length of its file.
+#[test]
+fn chunks_of_a_bake_are_stored_again() {
+    for len in [300_000, SMALLEST_LARGE + 70_000] {
+        let layer = Arc::new(layer(len, Options::bake()));
+        let index = flatten_layers([&*layer], false).unwrap().index;
+        let layers = LayerSet::new([Arc::clone(&layer)]);
+        let mut reader = ContentReader::new(&index, &layers);
+        for (row, chunk) in index.chunks().enumerate() {
+            let raw = reader.chunk(row as u32).unwrap().to_vec();
+            let stored = stored_again(&chunk, &raw).unwrap();
+            assert_eq!(Digest::of(&stored), chunk.digest);
+        }
+    }
 }
 
 /// "256 KiB at bake, 128 KiB in files of 4 MiB or more": of files in memory and of streamed files.

@@ -178,11 +178,18 @@ fn s19_12_a_mount_with_a_boot_pack_fetches_deltas_too() {
     });
     let files = site.files.clone();
     let next = site.change(3);
-    let scene = Scene::of(site, packed);
+    let mut scene = Scene::of(site, packed);
     scene.client.compare(&files);
     let (deltas, indexes) = scene.to(next);
     scene.client.compare(&scene.site.files);
     assert_eq!((deltas, indexes), (2, 0));
+    // From now on it reads the layers.
+    for seed in [4, 5] {
+        let next = scene.site.change(seed);
+        let (deltas, indexes) = scene.to(next);
+        scene.client.compare(&scene.site.files);
+        assert_eq!((deltas, indexes), (1, 0), "to {next}");
+    }
 }
 
 /// The files with stored numbers in a work directory.

@@ -18,6 +18,18 @@ pub struct HighWater {
     pub ring: u64,
 }
 
+impl HighWater {
+    /// The newer one of each number.
+    #[must_use]
+    pub fn newest(self, other: HighWater) -> HighWater {
+        HighWater {
+            keyset: self.keyset.max(other.keyset),
+            revision: self.revision.max(other.revision),
+            ring: self.ring.max(other.ring),
+        }
+    }
+}
+
 /// A verified head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedHead {
@@ -167,6 +179,23 @@ pub fn verify_update(
     };
     require_signer(&by, &name, signed, anchors, keyset, now)?;
     Ok(record)
+}
+
+/// Verifies an update record like [`verify_update`], from the reader's own storage: its key must have been
+/// valid when the record was issued, and must not be revoked. The reader verified it when it came, and its
+/// clock may be wrong.
+///
+/// # Errors
+/// Those of [`verify_update`].
+pub fn verify_kept_update(
+    envelope: &[u8],
+    anchors: &AllowedSigners,
+    keyset: Option<&Keyset>,
+    wanted: &ProfileName,
+) -> Result<UpdateRecord, TrustError> {
+    let payload = Envelope::parse(envelope)?.payload;
+    let then = UpdateRecord::parse(payload.as_bytes())?.issued_at;
+    verify_update(envelope, anchors, keyset, wanted, then)
 }
 
 /// The key of a record, and the record's purpose.

@@ -1,6 +1,7 @@
 //! A command that waits long says so.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread::Builder;
 use std::time::Duration;
 
 /// Runs `wait`, and meanwhile `say` if `wait` takes longer than `after`.
@@ -11,11 +12,13 @@ pub(super) fn with_notice<T>(
 ) -> T {
     let (done, waiting) = channel::<()>();
     std::thread::scope(|scope| {
-        scope.spawn(move || {
+        let wait_and_say = move || {
             if waiting.recv_timeout(after) == Err(RecvTimeoutError::Timeout) {
                 say();
             }
-        });
+        };
+        // Without a thread there is no notice.
+        let _ = Builder::new().spawn_scoped(scope, wait_and_say);
         let result = wait();
         drop(done);
         result

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use wire::manifest::Manifest;
 
 use super::RootOpening;
+use crate::chunks::rebuild::Plain;
 use crate::chunks::remote::StatusTexts;
 use crate::chunks::update::Update;
 use crate::net::object::{ChunkRange, Object};
@@ -37,6 +38,25 @@ impl StartedPack {
 }
 
 impl RootOpening {
+    /// Without a server: the manifest of the layers alone, if the backup has their index and not the pack.
+    pub(super) fn do_without_pack(&self, manifest: &mut Manifest) {
+        let Some(backup) = &self.caches.backup else {
+            return;
+        };
+        if let (Some(pack), Some(plain)) = (&manifest.pack, manifest.plain)
+            && !backup.attach(&Object::pack(&pack.digest).path, pack.len)
+            && backup.index(&plain.digest).is_some()
+        {
+            (manifest.index, manifest.plain, manifest.pack) = (plain, None, None);
+        }
+    }
+
+    /// The way back from the boot pack, if there is one.
+    pub(super) fn plain(&self, manifest: &Manifest) -> Option<Plain> {
+        let plain = manifest.plain?;
+        Some(Plain::new(plain, self.caches.backup.clone()))
+    }
+
     /// Requests the boot pack while the index arrives.
     pub(super) fn start_pack(&self, manifest: &Manifest, offline: bool) -> Option<StartedPack> {
         let reference = manifest.pack.as_ref()?;

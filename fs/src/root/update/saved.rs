@@ -6,12 +6,11 @@ use std::collections::HashSet;
 use layerfmt::update::{PREAMBLE_LEN, Preamble, UpdateHead};
 use layerfmt::{Digest, Index};
 use wire::manifest::ProfileName;
-use wire::trust::verify_update;
+use wire::trust::verify_kept_update;
 
 use super::super::kept::KeptRecords;
 use crate::chunks::remote::CacheTiers;
 use crate::chunks::update::Signers;
-use crate::net::records::now;
 
 /// Loads the digests of raw chunks from the stored proofs, and verifies each proof again.
 pub(crate) fn load(
@@ -42,13 +41,13 @@ fn read(bytes: &[u8], signers: &Signers<'_>, name: &ProfileName) -> Option<Updat
         usize::try_from(place.end).ok()?,
     );
     let record = bytes.get(PREAMBLE_LEN..start)?;
-    let record = verify_update(record, signers.anchors, signers.keyset, name, now()).ok()?;
+    let record = verify_kept_update(record, signers.anchors, signers.keyset, name).ok()?;
     let stored = bytes.get(start..end)?;
     UpdateHead::decode(stored, record.head.raw_len, &record.head.digest).ok()
 }
 
 /// Stores a verified proof with its head, and the raw index that it proves; drops the proofs that
-/// have no chunk in `new`.
+/// have no chunk in `new` and prove no index of the stored records.
 pub(crate) fn save(
     kept: &KeptRecords,
     signers: &Signers<'_>,
@@ -57,11 +56,13 @@ pub(crate) fn save(
     new: &Index,
 ) {
     let used: HashSet<Digest> = new.chunks().map(|chunk| chunk.digest).collect();
+    let indexes = kept.indexes();
     for (file, bytes) in kept.proofs() {
         let head = read(&bytes, signers, name);
         let is_used = head.is_some_and(|head| {
             let mut made = head.units.iter().flat_map(|unit| &unit.made);
-            made.any(|made| used.contains(&made.digest))
+            let proves_index = head.index.is_some() && indexes.contains(&head.to.to_string());
+            proves_index || made.any(|made| used.contains(&made.digest))
         });
         if !is_used {
             kept.remove_proof(&file);

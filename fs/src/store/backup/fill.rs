@@ -98,7 +98,9 @@ impl Filler<'_> {
             match error {
                 // A revision is complete without its pack: the index without the pack is stored as
                 // well.
-                FillStop::Fetch(error) => tracing::warn!(%error, "the backup has no boot pack"),
+                FillStop::Fetch(_) | FillStop::Damaged(_) => {
+                    tracing::warn!(%error, "the backup has no boot pack");
+                }
                 other => return Err(other),
             }
         }

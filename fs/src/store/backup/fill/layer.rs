@@ -19,6 +19,8 @@ use crate::net::object::{ChunkRange, Object};
 const AHEAD_MAX: usize = 32;
 /// Interval of the checks whether more may be requested.
 const LOOK: Duration = Duration::from_millis(100);
+/// Most requests in a row for chunks of a pack without any of them coming.
+const VAIN_ROUNDS_MAX: u32 = 3;
 
 impl Filler<'_> {
     /// Completes one layer.
@@ -96,7 +98,9 @@ impl Filler<'_> {
 
     /// Fetches every chunk that the part does not have, through the mount's queue: after all
     /// demand, verified, from any server, and once even if a reader needs it too.
+    /// Of a pack, which a mount does without, chunks that no server has right end the attempt.
     fn chunks(&self, object: &Arc<Object>, chunks: &[Chunk], part: &Part) -> Result<(), FillStop> {
+        let (mut least, mut vain) = (usize::MAX, 0);
         loop {
             let missing: Vec<&Chunk> = chunks
                 .iter()
@@ -109,6 +113,17 @@ impl Filler<'_> {
             ));
             if missing.is_empty() {
                 return Ok(());
+            }
+            vain = match missing.len() < least {
+                true => 0,
+                false => vain + 1,
+            };
+            least = missing.len().min(least);
+            if object.optional && vain >= VAIN_ROUNDS_MAX {
+                return Err(FillStop::Damaged(format!(
+                    "no server has {least} chunks of {}",
+                    object.path
+                )));
             }
             for chunk in missing {
                 if let Some(stored) = self.made_by_update(chunk)? {
