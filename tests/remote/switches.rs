@@ -305,40 +305,23 @@ fn s19_7_a_revision_that_does_not_exist_changes_nothing() {
 /// without a cache": a mirror that is behind, or an old copy of the store, switches nothing back.
 #[test]
 fn s19_7_an_older_newest_revision_is_refused() {
-    let first = files(&[("a", b"old")]);
     let second = files(&[("a", b"new")]);
-    let mut site = Site::with(first);
-    assert_eq!(site.publish_files(second.clone()), 2);
-    let bakery = Bakery::serve(&site);
-    let place = Scratch::new();
-    let (upper, work) = (place.path().join("u"), place.path().join("w"));
-    std::fs::create_dir(&upper).unwrap();
-    std::fs::create_dir(&work).unwrap();
-    let options = format!("upperdir={},workdir={}", upper.display(), work.display());
-    let url = format!("{}/{SYSTEM}@1", bakery.url());
-    let options = with_mode(options);
-    let client = Client::mount(&url, &site.allowed_signers(), &["-o", &options]);
-    let switch = || {
-        let output = Command::new(program("layerfs"))
-            .args(["switch", "--json", "--mount"])
-            .arg(&client.at)
-            .output()
-            .unwrap();
-        serde_json::from_slice::<Value>(&output.stdout).unwrap()
-    };
-    assert_eq!(switch()["outcome"], "done");
-    client.compare(&second);
+    let mut scene = Scene::new(Site::with(files(&[("a", b"old")])));
+    assert_eq!(scene.site.publish_files(second.clone()), 2);
+    assert_eq!(scene.switch(&[])["outcome"], "done");
+    scene.client.compare(&second);
+    let store = scene.site.store();
     let head = format!("refs/{SYSTEM}/main/{:020}", 2);
-    std::fs::remove_file(site.store().join(head)).unwrap();
-    std::fs::write(site.store().join(format!("hints/{SYSTEM}/main")), "1").unwrap();
+    std::fs::remove_file(store.join(head)).unwrap();
+    std::fs::write(store.join(format!("hints/{SYSTEM}/main")), "1").unwrap();
     wait_for(|| {
-        let report = switch();
+        let report = scene.switch(&[]);
         assert_ne!(report["outcome"], "done", "{report}");
         report["error"]
             .as_str()
             .is_some_and(|said| said.contains("an old copy"))
     });
-    client.compare(&second);
+    scene.client.compare(&second);
 }
 
 /// "A switch that fails (no server, …) leaves the revision of before": the server falls silent at each

@@ -270,6 +270,9 @@ impl Update {
                 continue;
             }
             let frame = self.frame(row)?;
+            if can_wait {
+                stream::until_unhurried(inner, u64::from(frame.len)).await;
+            }
             let Ok(bytes) = fetch(inner, &frame).await else {
                 self.set(row, State::GivenUp);
                 return None;

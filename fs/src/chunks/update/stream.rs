@@ -47,6 +47,14 @@ struct UnitStream {
     next: u32,
 }
 
+/// Returns when no reader waits for a server and the bandwidth limit admits `len` bytes, or when the mount ends.
+pub(super) async fn until_unhurried(inner: &FetcherShared, len: u64) {
+    while inner.waiting().is_some() && !inner.closed.load(Ordering::Relaxed) {
+        tokio::time::sleep(LOOK).await;
+    }
+    inner.limiter.pay(len).await;
+}
+
 impl UpdateStream {
     /// Reads on after what [`begin`](super::begin()) read. True if every unit came that was wanted.
     pub(crate) async fn run(self, asked: Asked) -> bool {
