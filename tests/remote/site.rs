@@ -127,7 +127,7 @@ impl Site {
             .skip(seed as usize % 3)
             .step_by(3)
         {
-            let at = (bytes.len() * i / 64).min(bytes.len());
+            let at = bytes.len() * i / 64;
             if let Some(byte) = bytes.get_mut(at) {
                 *byte = byte.wrapping_add(1);
             }
