@@ -1,7 +1,5 @@
 use super::*;
-use crate::manifest::{
-    Head, Keyset, ObjectRef, RECORD_FORMAT, Signer, UpdateEnd, UpdateHeadRef, UpdateRecord,
-};
+use crate::manifest::{Head, Keyset, ObjectRef, RECORD_FORMAT, Signer};
 use layerfmt::Digest;
 use proptest::prelude::*;
 use ssh_key::PrivateKey;
@@ -448,61 +446,4 @@ proptest! {
         let _ = AllowedSigners::parse(&text);
         let _ = AllowedSigners::parse(&format!("* ssh-ed25519 {text}"));
     }
-}
-
-fn update_record() -> UpdateRecord {
-    let end = |revision| UpdateEnd {
-        index: Digest([3; 32]),
-        revision,
-    };
-    UpdateRecord {
-        format: RECORD_FORMAT,
-        frames_len: 1,
-        from: end(1),
-        head: UpdateHeadRef {
-            digest: Digest([4; 32]),
-            len: 1,
-            raw_len: 1,
-        },
-        issued_at: NOW - 10,
-        plain_len: 1,
-        profile: "main".into(),
-        system: "alt".into(),
-        to: end(2),
-    }
-}
-
-/// A record that the reader verified when it came stays valid after its key's time, as a revision does; a
-/// revoked key, and one that was not valid then, sign nothing.
-#[test]
-fn a_kept_update_outlives_the_time_of_its_key_only() {
-    let payload = update_record().render().unwrap();
-    let envelope = Envelope::sign(&payload, UPDATE_NAMESPACE, &key(1)).unwrap();
-    let envelope = envelope.render().unwrap();
-    let (none, name) = (AllowedSigners::default(), "alt".parse().unwrap());
-    let check = |signer: Signer| {
-        let keyset = keyset(1, vec![signer]);
-        (
-            verify_update(&envelope, &none, Some(&keyset), &name, NOW),
-            verify_kept_update(&envelope, &none, Some(&keyset), &name),
-        )
-    };
-    let (fresh, kept) = check(signer(1, "alt/*"));
-    assert!(fresh.is_ok() && kept.is_ok());
-    let (fresh, kept) = check(Signer {
-        valid_before: Some(NOW),
-        ..signer(1, "alt/*")
-    });
-    assert!(matches!(fresh, Err(TrustError::KeyNotValid { .. })));
-    assert_eq!(kept.unwrap(), update_record());
-    let (_, kept) = check(Signer {
-        valid_before: Some(NOW - 10),
-        ..signer(1, "alt/*")
-    });
-    assert!(matches!(kept, Err(TrustError::KeyNotValid { .. })));
-    let (_, kept) = check(Signer {
-        revoked: true,
-        ..signer(1, "alt/*")
-    });
-    assert!(matches!(kept, Err(TrustError::RevokedKey { .. })));
 }
